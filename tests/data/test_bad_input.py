@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from scipy import sparse
 
-from unblur.data.files import read
+from unblur.data.files import read, read_lines
+from unblur.data.formats import text
 from unblur.errors import DataError
 
 
@@ -29,6 +31,12 @@ def parquet(**columns: Any) -> bytes:
 def arrow(**columns: Any) -> bytes:
     stream = io.BytesIO()
     pl.DataFrame(columns).write_ipc(stream)
+    return stream.getvalue()
+
+
+def streamed(**columns: Any) -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame(columns).write_ipc_stream(stream)
     return stream.getvalue()
 
 
@@ -103,6 +111,61 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "a line has more than 100 levels",
     ),
+        "a name twice",
+        "a.jsonl",
+        '{"user": 1, "user": 2, "item": 3}\n',
+        {},
+        "different names; saw 'user', 'user'",
+    ),
+    (
+        "huge integers in JSON",
+        "a.jsonl",
+        f'{{"user": 1, "item": 2}}\n{{"user": {2**63}, "item": 2}}\n',
+        {},
+        "63 − 1; saw 9223372036854775808",
+    ),
+    (
+        "huge times in JSON",
+        "a.jsonl",
+        f'{{"user": 1, "item": 2, "time": {2**65}}}\n',
+        {},
+        "timestamps must lie within",
+    ),
+    (
+        "huge weights in JSON",
+        "a.jsonl",
+        f'{{"user": 1, "item": 2, "weight": -{2**65}}}\n',
+        {},
+        "Weights must be pos",
+    ),
+    (
+        "huge integers in JSON, left out",
+        "a.jsonl",
+        f'{{"user": 1, "item": 2}}\n{{"user": {2**63}, "item": 2}}\n',
+        {"on_null": "drop"},
+        "63 − 1; saw 9223372036854775808",
+    ),
+    (
+        "deep JSON",
+        "a.jsonl",
+        '{"user": 1, "item": 2, "x": ' + "[" * 1000 + "]" * 1000 + "}\n",
+        {},
+        "at most 64 levels",
+    ),
+    (
+        "deep JSON, broken up",
+        "a.jsonl",
+        '{"user": 1, "item": 2}\n' * 99
+        + '{"user": 1, "item": 2, "x": '
+        + '{"b": [], "a":' * 99
+        + "1"
+        + "}" * 100
+        + "\n",
+        {},
+        "at most 64 levels",
+    ),
+    ("JSON of blanks, compressed", "a.jsonl.gz", gzip.compress(b"\n" * 9), {}, "must be a JSON object"),
+    ("two streams", "a.arrow", streamed(user=[1], item=[2]) * 2, {}, "goes on after its end"),
     ("JSON cut", "a.jsonl", '{"user": 1, "item": 2}\n{"user": 1, "it', {}, "Each line must be a JSON object"),
     (
         "lists of two lengths",
@@ -155,8 +218,58 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "quote that opens a field",
     ),
+    ("quote open in the header", "a.csv", 'user,"item\na,x\nb,y"\nc,z\n', {}, "quote that opens a field"),
+    (
+        "quote to the end, compressed, semicolons",
+        "a.csv.gz",
+        gzip.compress(b'user;item\r\na;x\r\nb;"y\r\nc;z\r\n'),
+        {},
+        "quote that opens a field",
+    ),
+    ("a carriage return in a label", "a.csv", 'user,item\na,"x\ry"\n', {}, "with a line end"),
+    ("a zero byte in a label", "a.jsonl", '{"user": 1, "item": "a\\u0000b"}\n', {}, "a zero byte.* in row 0"),
+    (
+        "a zero byte in Parquet",
+        "a.parquet",
+        parquet(user=["a", "b\0"], item=[1, 2]),
+        {},
+        "a zero byte.* in row 1",
+    ),
+    ("half a surrogate", "a.jsonl", '{"user": 1, "item": "\\ud800"}\n', {}, "a zero byte.* in row 0"),
+    (
+        "a byte order mark inside",
+        "a.csv.gz",
+        gzip.compress(b"1,2\n") + gzip.compress(b"\xef\xbb\xbf3,4\n"),
+        {},
+        "a byte order mark.* in row 1",
+    ),
     ("a line end in a label", "a.csv", 'user,item\na,"x\ny"\n', {}, 'with a line end.*labels="str"'),
     ("a header again", "a.csv", "user,item\n1,x\n2,y\nuser,item\n3,z\n", {}, "again as row 2"),
+    *(
+        (f"a header again: {again}", "a.csv", f"user,item\n1,x\n{again}\n3,z\n", {}, "again as row 1")
+        for again in ("USER,ITEM", '"user","item"', "user, item", "userId,movieId")
+    ),
+    (
+        "a header again, at all",
+        "a.csv",
+        "user,item\n1,x\nuser,item\n3,z\n",
+        {"header": False},
+        "again as row 0",
+    ),
+    (
+        "a header again, compressed",
+        "a.csv.gz",
+        gzip.compress(b"user,item\n1,x\n") + gzip.compress(b"user,item\n2,y\n"),
+        {},
+        "again as row 1",
+    ),
+    (
+        "a header again, in Parquet",
+        "a.parquet",
+        parquet(user=["1", "user"], item=["x", "Item"]),
+        {},
+        "as row 1",
+    ),
     ("a typed header again", "a.inter", TYPED + b"1\tx\n" + TYPED, {}, "again as row 1"),
     *(
         (
@@ -166,7 +279,22 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
             {},
             "first without one is row 1.*missing value",
         )
-        for word in ("", " ", "nan", "NaN", "null", "NULL", "None", "NA", "<NA>", "N/A", "NaT")
+        for word in (
+            "",
+            " ",
+            "nan",
+            "NaN",
+            "null",
+            "NULL",
+            "None",
+            "NA",
+            "<NA>",
+            "N/A",
+            "NaT",
+            "#N/A",
+            "(null)",
+            "undefined",
+        )
     ),
     (
         "'nan' for a user",
@@ -209,6 +337,14 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("many columns", "a.csv", "1,2,3,4,5\n1,2,3,4,5\n", {}, "2 to 4 columns"),
     ("unclear header", "a.csv", "who,what\nanna,tea\n", {}, "whether the first line is a header"),
     ("no delimiter", "a.csv", "abc\ndef\n", {}, "Pass its `delimiter`"),
+    ("a long line", "a.csv", "user,item\n1,2\n3," + "x" * 9_000_000 + "\n", {}, "longer than a megabyte"),
+    (
+        "a long header",
+        "a.csv",
+        ",".join(map(str, range(10**5))) + "\n1,2\n",
+        {},
+        "shorter than 262,144 bytes",
+    ),
     (
         "line too short",
         "a.csv",
@@ -287,6 +423,20 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {"time_format": "%Y"},
         "text or integers; saw Float64",
     ),
+    (
+        "a unit of dates",
+        "a.csv",
+        "user,item,time\n1,1,2020-01-01\n",
+        {"time_unit": "ms"},
+        "`time_unit` is for .*numbers",
+    ),
+    (
+        "a unit and a format",
+        "a.csv",
+        "user,item,time\n1,1,20200101\n",
+        {"time_unit": "ms", "time_format": "%Y%m%d"},
+        "`time_unit` is for .*numbers",
+    ),
     ("word for a time", "a.csv", "user,item,timestamp\n1,2,soon\n", {}, "ISO 8601.*'soon'"),
     (
         "list of times",
@@ -305,6 +455,27 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         "lie within.*9223372036854775808",
     ),
     ("float ids", "a.parquet", parquet(user=[1.0, 2.5], item=[1, 1]), {}, "saw Float64 such as 2.5 in row 1"),
+    (
+        "float ids of 2**53",
+        "a.parquet",
+        parquet(user=[2.0**53, 1.0], item=[1, 2]),
+        {},
+        "no whole number below 2",
+    ),
+    (
+        "events in lists",
+        "a.parquet",
+        parquet(user=[1], item=[1], event=[["view"]]),
+        {"event_weights": "view=1"},
+        "Events must be words; saw List",
+    ),
+    (
+        "events in bytes",
+        "a.parquet",
+        parquet(user=[1], item=[1], event=[b"\xff"]),
+        {"event_weights": "view=1"},
+        "Events must be words; saw Binary",
+    ),
     ("huge float ids", "a.parquet", parquet(user=[1e17], item=[1]), {}, "no whole number below 2"),
     (
         "dates for ids",
@@ -344,6 +515,20 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "must hold a sparse matrix",
     ),
+    (
+        "npz of few entries and many users",
+        "a.npz",
+        npz(
+            format=b"coo",
+            shape=np.array([2 * 10**9, 2]),
+            data=np.ones(1),
+            row=np.array([5]),
+            col=np.array([0]),
+        ),
+        {},
+        r"its shape is \(2000000000, 2\)",
+    ),
+    ("npy with more", "a.npy", npy(np.ones((3, 2), dtype=int)) + b"more", {}, "goes on after its end"),
     ("npz cut", "a.npz", npz(indices=np.array([0, 1]), **CSR)[:-30], {}, "must hold a sparse matrix"),
     (
         "npz of objects",
@@ -488,4 +673,92 @@ def test_a_zip_with_false_content_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("format.npy", b"not an array")
     with pytest.raises(DataError, match="must hold a sparse matrix"):
+        read(tmp_path / "a.npz")
+
+
+SAID: list[tuple[str, str, str, dict[str, Any], str]] = [
+    (
+        "lines in a column that is not read",
+        "a.csv",
+        'user,item,text\na,x,"great\nb,y,good\nc,z,fine"\nd,w,poor\n',
+        {},
+        "2 lines of .*a.csv are part of quoted fields",
+    ),
+    (
+        "a column that comes late",
+        "a.jsonl",
+        '{"user": 1, "item": 2}\n' * 20_000 + '{"user": 1, "item": 3, "time": 5}\n',
+        {"duplicates": "last"},
+        "not read: 'time', which the first lines of .*a.jsonl lack",
+    ),
+    *(
+        (
+            f"seconds and {odd}",
+            "a.csv",
+            f"user,item,time\n1,1,1577836800\n2,2,{odd}\n",
+            {},
+            f"seconds since 1970, by their size, 1 of them before 1973 or after 5138, such as {odd}$",
+        )
+        for odd in ("20200101", "5", "-1577836800")
+    ),
+    (
+        "another unit than said",
+        "a.csv",
+        "user,item,time\n1,1,1577836800000\n2,2,1577836801\n",
+        {"time_unit": "s"},
+        "seconds since 1970, 1 of them before 1973 or after 5138, such as 1577836800000$",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "note"), [case[1:] for case in SAID], ids=[case[0] for case in SAID]
+)
+def test_what_may_be_meant_otherwise_is_said(
+    name: str, content: str, options: dict[str, Any], note: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    notes: list[str] = []
+    read(tmp_path / name, **options, progress=lambda event: notes.append(event.stage))
+    assert any(re.search(note, said) for said in notes), notes
+
+
+def test_lines_may_end_as_they_did_on_old_machines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item\ra,x\rb,y\r")
+    assert read(tmp_path / "a.csv").to_frame().rows() == [("a", "x", 1), ("b", "y", 1)]
+    (tmp_path / "a.jsonl").write_text('\ufeff{"user": 1, "item": 2}\n')
+    assert read(tmp_path / "a.jsonl").to_frame().rows() == [(1, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "options"),
+    [
+        ("a.csv.gz", b"user,item\n1,2\n3,", {}),
+        ("a.jsonl.gz", b'{"user": 1, "item": 2}\n{"user": 1, "item": "', {}),
+        ("a.txt.gz", b"1 2 3\n2 3\n", {"format": "adjacency"}),
+        ("labels.txt.gz", b"a\n", {}),
+    ],
+)
+def test_a_line_that_does_not_end_takes_no_memory(
+    name: str, start: bytes, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes that unpack to a line without end: it is refused once it is longer than any that is meant."""
+    monkeypatch.setattr("unblur.data.formats.text._BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("unblur.data.formats.text._LONGEST_LINE", 1 << 20)
+    (tmp_path / name).write_bytes(gzip.compress(start) + gzip.compress(b"4" * (1 << 25)))
+    taken: list[int] = []
+    seen = text._refuse_zeros
+    monkeypatch.setattr(
+        "unblur.data.formats.text._refuse_zeros",
+        lambda part, *rest: (taken.append(len(part)), seen(part, *rest)),
+    )
+    with pytest.raises(DataError, match=r"must be shorter than 1,048,576 bytes|longer than a megabyte"):
+        read(tmp_path / name, **options) if name.startswith("a.") else read_lines(tmp_path / name)
+    assert sum(taken) < 1 << 23
+
+
+def test_a_matrix_that_unpacks_to_far_more_than_it_has_is_not_unpacked(tmp_path: Path) -> None:
+    arrays = {**CSR, "indices": np.array([0, 1]), "data": np.zeros(10**8, dtype=np.float64)}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=r"unpacks to 800,\d+,\d+ bytes, far more than it has"):
         read(tmp_path / "a.npz")

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from unblur.data.formats.any_format import open_table
 from unblur.data.formats.events import unread_columns as unread_columns
-from unblur.data.formats.labels import labels_of
+from unblur.data.formats.labels import comparable, labels_of
 from unblur.data.formats.opening import (
     FORMATS,
     SUFFIXES,
@@ -88,7 +88,13 @@ def read_column(path: str | Path) -> pl.Series | None:
     if form in ("parquet", "arrow", "jsonl"):
         with open_data(file) as stream:
             opened = open_table(stream, form)
-            return opened.load([0]).to_series() if len(opened.names) == 1 else None
+            if len(opened.names) > 1:
+                return None
+            labels = labels_of(comparable(opened.load([0]).to_series(), "item"), "auto", "item", typed=True)[
+                0
+            ]
+        DataError.unless(len(labels), f"A list of labels must have one; {file} has none. Write one a row.")
+        return labels
     lines = read_lines(file)
     quoted = lines.str.contains(_QUOTED)
     if _BETWEEN_COLUMNS.search(lines[0]) and not quoted[0]:

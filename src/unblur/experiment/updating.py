@@ -11,13 +11,13 @@ from typing import Any, cast
 import numpy as np
 
 from unblur.data.changes import Change
+from unblur.data.files import read_lines
 from unblur.data.interactions import Interactions
 from unblur.data.output import OutputFolder
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, CapabilityError, DataError
 from unblur.experiment.provenance import sizes_of
 from unblur.experiment.reading import read_train
-from unblur.experiment.recipe.library import text_of
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
@@ -91,8 +91,7 @@ def _read_like(train: Interactions, data: Data, path: str | Path, progress: Prog
 
 def _users(path: Path, users: Vocabulary) -> list[Any]:
     """The users of a text file, one a line, as labels of the log's type."""
-    text = text_of(path, "--forget must be a text file with one user per line")
-    words = [line.strip() for line in text.removeprefix("\ufeff").split("\n") if line.strip()]
+    words = read_lines(path).to_list()
     if users.kind == "str":
         return words
     wrong = [word for word in words if not (word.isascii() and word.isdigit())]

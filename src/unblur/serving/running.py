@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from unblur.data.formats.opening import open_regular
+from unblur.data.formats.opening import open_data
 from unblur.errors import DataError
 from unblur.serving.service import Service
 
@@ -34,7 +34,7 @@ def read_tokens(file: Path | None) -> list[str]:
     """
     text = os.environ.get(TOKEN_VARIABLE, "")
     if file is not None:
-        with open_regular(file) as stream:
+        with open_data(file) as stream:
             text = stream.read().decode("utf-8", errors="replace")
     tokens = text.split()
     place = TOKEN_VARIABLE if file is None else str(file)

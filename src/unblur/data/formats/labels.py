@@ -42,7 +42,7 @@ class LabelColumn:
         import pyarrow as pa
         from pyarrow import compute
 
-        encoding = _comparable(column, self.role).to_arrow().dictionary_encode()
+        encoding = comparable(column, self.role).to_arrow().dictionary_encode()
         values = encoding.dictionary
         if self._values is None or not len(self._values):
             self._values, places = values, np.arange(len(values), dtype=np.int32)
@@ -91,7 +91,7 @@ def without_null_words(column: pl.Series) -> pl.Series:
     return pl.select(pl.when(~column.str.contains(NULL_WORDS)).then(column)).to_series()
 
 
-def _comparable(column: pl.Series, role: str) -> pl.Series:
+def comparable(column: pl.Series, role: str) -> pl.Series:
     """The values in a type that is the same in all batches and files: text, bytes, or numbers."""
     kind = column.dtype
     if isinstance(kind, pl.Categorical | pl.Enum):

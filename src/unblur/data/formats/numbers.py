@@ -16,6 +16,7 @@ from unblur.errors import DataError, Row
 def as_array(column: ArrayLike | pl.Series, name: str, kind: type[np.generic] | None) -> NDArray[Any]:
     """A numeric column as an array of `kind`, or as it is. NaN, infinite, null and too large entries are refused."""
     if isinstance(column, pl.Series):
+        column = in_numpy(column)
         refuse_nulls(column, name)
     array = column.to_numpy() if isinstance(column, pl.Series) else np.asarray(column)
     DataError.unless(

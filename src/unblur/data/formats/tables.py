@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tokenize
 import warnings
@@ -177,6 +178,11 @@ def _whole_file(stream: BinaryIO, noun: str, end: bytes) -> Iterator[None]:
 def open_matrix(stream: BinaryIO) -> Opened:
     """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values weights."""
     with _numpy_file(stream, "a sparse matrix of numbers, saved by scipy.sparse.save_npz"):
+        with zipfile.ZipFile(stream) as archive:
+            n_bytes = sum(member.file_size for member in archive.infolist())
+        if n_bytes > _ROOM + _MOST_PACKED * stream.seek(0, io.SEEK_END):
+            raise ValueError(f"it unpacks to {n_bytes:,} bytes, far more than it has")
+        stream.seek(0)
         matrix: Any = sparse.load_npz(stream)  # one of many classes; the stubs know `check_format` of few
         if matrix.format not in ("csr", "csc", "coo") or matrix.ndim != 2:
             raise ValueError(f"it is in {matrix.format} form; csr, csc and coo matrices are read")
@@ -184,6 +190,8 @@ def open_matrix(stream: BinaryIO) -> Opened:
             matrix.check_format(full_check=True)
         if matrix.dtype.kind not in "biuf":
             raise ValueError(f"it has values of type {matrix.dtype}")
+        if max(matrix.shape) > _ROOM / 8 + _MOST_PACKED * matrix.nnz:
+            raise ValueError(f"its shape is {matrix.shape}, with {matrix.nnz:,} entries")
         matrix = sparse.coo_array(matrix)
     frame = pl.DataFrame({"user": matrix.row, "item": matrix.col, "weight": matrix.data})
     return Opened(
@@ -200,10 +208,17 @@ def open_pairs(stream: BinaryIO) -> Opened:
     """A NumPy array of integers, one (user, item) pair per row."""
     with _numpy_file(stream, "integers of shape (n, 2), a user and an item a row"):
         pairs = np.load(stream, allow_pickle=False)
+        if stream.read(1):
+            raise ValueError("it goes on after its end")
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
     frame = pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]})
     return Opened("npy", "pairs", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
+
+
+_ROOM, _MOST_PACKED = 1 << 28, 100
+"""Bytes that a matrix may always take, and how many times the bytes of its file or its entries: users or items without entries take
+eight bytes each, whatever the file has of them."""
 
 
 @contextmanager

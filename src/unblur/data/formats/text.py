@@ -190,11 +190,6 @@ def open_json_lines(stream: BinaryIO) -> Opened:
             frame = frame.select(
                 names[at] if names[at] in frame.columns else pl.lit(None).alias(names[at]) for at in positions
             )
-            has_gaps = any(column.dtype.is_integer() and column.null_count() for column in frame)
-            DataError.unless(
-                not has_gaps or not _HUGE.search(block),  # the parser has nulls for these
-                f"Integers must be below 2**63; {stream.name} has others. Write them as strings.",
-            )
             yield frame
         if unread := unread.difference(names):
             remarks.append(
@@ -202,10 +197,6 @@ def open_json_lines(stream: BinaryIO) -> Opened:
             )
 
     return Opened("jsonl", "JSON lines", names, True, batches, remarks=remarks)
-
-
-_HUGE = re.compile(rb"\d{19}")
-"""An integer that may be above 2**63."""
 
 
 def _refuse_depth(lines: bytes, stream: BinaryIO) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat
 
-from unblur.data.formats.meaning import OnNull
 from unblur.data.formats.labels import Labels
+from unblur.data.formats.meaning import OnNull
 from unblur.data.formats.opening import FileFormat
 from unblur.data.formats.times import TimeUnit
 from unblur.data.interactions import Duplicates

@@ -111,6 +111,7 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "a line has more than 100 levels",
     ),
+    (
         "a name twice",
         "a.jsonl",
         '{"user": 1, "user": 2, "item": 3}\n',

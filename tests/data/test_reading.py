@@ -1,6 +1,7 @@
 """Every format and option of `read`, on small files whose content is known."""
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from unblur import Interactions
-from unblur.data.files import read, read_column, read_split_folder, unread_columns, write
+from unblur.data.files import read, read_column, read_lines, read_split_folder, unread_columns, write
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.experiment.recipe.schema import Recipe
@@ -350,3 +351,32 @@ def test_a_quoted_comma_makes_no_second_column(text: str, labels: list[str] | No
     file.write_text(text)
     column = read_column(file)
     assert (None if column is None else column.to_list()) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "write_file", "message"),
+    [
+        ("items.txt", lambda path: path.write_text('a\n"b\nc"\nd\n'), "quote that opens a label"),
+        ("items.txt", lambda path: path.write_bytes(b"a\0b\n"), "no zero bytes"),
+        ("items.txt", lambda path: path.write_bytes(b"caf\xe9\n"), "0xe9 in line 1"),
+        ("items.parquet", lambda path: pl.DataFrame({"item": [["a"]]}).write_parquet(path), "saw List"),
+        (
+            "items.parquet",
+            lambda path: pl.DataFrame({"item": [b"\xff"]}).write_parquet(path),
+            "text in UTF-8",
+        ),
+        ("items.parquet", lambda path: pl.DataFrame({"item": [1.5]}).write_parquet(path), "no whole number"),
+        ("items.parquet", lambda path: pl.DataFrame({"item": []}).write_parquet(path), "must have one"),
+    ],
+)
+def test_bad_lists_of_labels(
+    name: str, write_file: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    write_file(tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        read_column(tmp_path / name)
+
+
+def test_a_label_may_have_a_separator_of_unicode(tmp_path: Path) -> None:
+    (tmp_path / "items.txt").write_text("a\u2028b\nc\x0bd\n")
+    assert read_lines(tmp_path / "items.txt").to_list() == ["a\u2028b", "c\x0bd"]

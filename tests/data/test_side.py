@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 from pathlib import Path
 
@@ -106,3 +107,31 @@ def test_millions_of_equal_parts_of_a_row_are_not_read(tmp_path: Path) -> None:
 def test_brackets_in_texts_of_short_lines_are_no_levels(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"item": "a", "title": "' + "[" * 900 + '"}\n')
     assert read_side(tmp_path / "items.jsonl")["title"].to_list() == ["[" * 900]
+
+
+def test_dates_of_two_readings_stay_text(tmp_path: Path) -> None:
+    """01/02/2020 is 1 February or 2 January; dates of ISO 8601 have one reading."""
+    (tmp_path / "items.csv").write_text(
+        "sku,slash,dot,day,moment,sold\n007,01/02/2020,01.02.2020,2020-02-01,2020-02-01T01:00+01:00,true\n"
+        "b,02/02/2020,02.02.2020,,,false\n"
+    )
+    row = read_side(tmp_path / "items.csv").row(0)
+    assert row == ("007", "01/02/2020", "01.02.2020", dt.date(2020, 2, 1), dt.datetime(2020, 2, 1), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'sku,name\na,x\nb,"y\nc,z\n', "quote that opens a field"),
+        (b"sku,name\na,x\0\n", "neither text"),
+        (b"\x80\x04sku,name\na,x\n", "pickle"),
+        (b"sku,name,name\na,x,y\n", "different names"),
+        (b"sku,name\na,caf\xe9\n", "0xe9 in line 2"),
+    ],
+)
+def test_a_table_of_items_is_read_as_a_log_is(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_side(tmp_path / "items.csv")
+    (tmp_path / "items.csv.gz").write_bytes(gzip.compress(b"sku,name\na,x\n"))
+    assert read_side(tmp_path / "items.csv.gz").rows() == [("a", "x")]

@@ -53,7 +53,7 @@ def _read_as_values(text: pl.Series) -> pl.Series:
         iso_dates(text).dt.replace_time_zone(None),
     ):
         if values.null_count() == text.null_count():
-            return values.fill_nan(None) if values.dtype.is_float() else values
+            return (values.fill_nan(None) if values.dtype.is_float() else values).alias(text.name)
     return text
 
 

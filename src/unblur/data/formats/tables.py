@@ -57,7 +57,10 @@ class Opened:
 
     def load(self, positions: list[int]) -> pl.DataFrame:
         """Read the columns at these positions (ascending), under their names. Raises `DataError` for one name of two."""
-        frame = pl.concat(self.batches(positions), how="vertical_relaxed")
+        nothing = pl.DataFrame(
+            {str(at): [] for at in positions}
+        )  # of a file without rows there are no batches
+        frame = pl.concat([*self.batches(positions)] or [nothing], how="vertical_relaxed")
         frame.columns = list(distinct([self.names[at] for at in positions]))
         return frame
 

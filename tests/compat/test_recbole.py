@@ -246,12 +246,28 @@ def test_yaml_is_read_without_running_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["seed: 2020-99-99", "seed: " + "9" * 5000, "seed: " + "[" * 3000 + "]" * 3000], ids=len
+    "text",
+    [
+        "seed: 2020-99-99",
+        "seed: " + "9" * 5000,
+        "seed: 0x" + "f" * 5000,
+        "seed: " + "[" * 3000 + "]" * 3000,
+        "topk: &a [*a]",
+        # A dozen lines that stand for 10**9 values, which no message may write out.
+        "topk:\n"
+        + "".join(f"- &a{at} [{', '.join([f'*a{at - 1}'] * 10 if at else ['x'] * 10)}]\n" for at in range(9)),
+    ],
+    ids=len,
 )
 def test_yaml_of_any_shape_is_read_or_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text(text)
     with pytest.raises(RecipeError, match="plain YAML"):
         configure("DiffRec", "ml-100k", config_file_list=[tmp_path / "odd.yaml"])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "windows.yaml").write_text("\ufeffseed: 7\n", encoding="utf-8")
+    assert read_yaml(tmp_path / "windows.yaml") == {"seed": 7}
 
 
 def test_what_changes_nothing_is_noted() -> None:

@@ -328,6 +328,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     source = text_of(Path(path), "A configuration must be a readable YAML file")
     try:
         options = yaml.load(source, Loader=_Loader)
+        str(options)  # hexadecimals of thousands of digits have no text
     # Besides its own errors: those of a date in no calendar, of thousands of digits, of hundreds of levels.
     except (yaml.YAMLError, ValueError, RecursionError) as problem:
         raise RecipeError(
@@ -342,7 +343,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also reads numbers with an exponent but no decimal point, as RecBole does."""
+    """The safe loader, which also reads numbers with an exponent but no decimal point, as RecBole does.
+
+    It takes no aliases (``*name``): a few lines of them stand for more values than there is memory to name in a message.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a value stands for another one (*name), which is not read; write it out")
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(

@@ -326,10 +326,14 @@ class _Log:
                 events = events.with_columns(weights.read(events[weights.role]).alias(weights.role))
                 keep(self._present(events[weights.role]))
                 # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
-                keep(weights.take(events[weights.role]))
+                keep(weights.counting(events[weights.role]))
             if "timestamp" in events.columns:
                 events = events.with_columns(without_null_words(events["timestamp"]).alias("timestamp"))
                 keep(self._present(events["timestamp"]))
+            # The events of the batch are chosen, by all of its columns: what is taken now stays parallel.
+            if weights is not None:
+                weights.add(events[weights.role])
+            if "timestamp" in events.columns:
                 self._times.add(events["timestamp"])
             self._users.add(events["user"])
             self._items.add(events["item"])

@@ -30,40 +30,42 @@ class WeightColumn:
         self._unknown: dict[str, None] = {}  # such words
 
     def read(self, column: pl.Series) -> pl.Series:
-        """The numbers of a batch, or its words; null for a missing one. Raises `DataError` for other values."""
+        """The numbers of a batch: of words their weights, 0 for one that has none, which is counted; null for a missing value.
+
+        Raises `DataError` for other values.
+        """
         if not self._words:
             return numbers_of(column, self.role)
         DataError.unless(
             not column.dtype.is_nested() and column.dtype != pl.Binary,
             f"Events must be words; saw {column.dtype}. Convert the column, or name another one.",
         )
-        return without_null_words(column.cast(pl.String).str.strip_chars())
-
-    def take(self, values: pl.Series) -> NDArray[np.bool_]:
-        """Read on, without nulls; the events of the batch that count. Raises `DataError` for ratings without a meaning."""
-        if self._words:
-            values = self._weights_of(values)
-            counts = (values > 0).to_numpy()
-            values = values.filter(counts)
-        elif self._meaning.selected is not None and not self._meaning.repeats_first:
-            return self._meaning.selected.contain(values.to_numpy())
-        else:
-            counts = np.ones(len(values), dtype=bool)
-        if self._meaning.selected is not None or self._meaning.any_ratings:
-            self._values.append(values.to_numpy())
-        else:
-            self._values.append(as_array(values, "weights", np.float32))
-            if not self._is_clear and (self._values[-1] != 1).any():
-                raise self._unclear()
-        return counts
-
-    def _weights_of(self, words: pl.Series) -> pl.Series:
-        """The weight of each word, 0 for one that has none, which is counted."""
+        words = without_null_words(column.cast(pl.String).str.strip_chars())
         unknown = words.filter(~words.is_in(list(self._words)))
         self._n_unknown += len(unknown)
         if len(self._unknown) <= _EXAMPLES:
             self._unknown |= dict.fromkeys(unknown.unique(maintain_order=True).head(_EXAMPLES + 1))
-        return words.replace_strict(self._words, default=0.0, return_dtype=pl.Float64)
+        weights = words.replace_strict(self._words, default=0.0, return_dtype=pl.Float64)
+        return pl.select(pl.when(words.is_not_null()).then(weights)).to_series()
+
+    def counting(self, values: pl.Series) -> NDArray[np.bool_]:
+        """The events of a batch that count, by their numbers."""
+        if self._words:
+            return (values > 0).to_numpy()
+        if self._meaning.selected is not None and not self._meaning.repeats_first:
+            return self._meaning.selected.contain(values.to_numpy())
+        return np.ones(len(values), dtype=bool)
+
+    def add(self, values: pl.Series) -> None:
+        """Read on: the numbers of the next events. Raises `DataError` for ratings without a meaning."""
+        if self._meaning.selected is not None and not self._meaning.repeats_first:
+            return
+        if self._meaning.selected is not None or self._meaning.any_ratings:
+            self._values.append(values.to_numpy())
+            return
+        self._values.append(as_array(values, "weights", np.float32))
+        if not self._is_clear and (self._values[-1] != 1).any():
+            raise self._unclear()
 
     def _unclear(self) -> DataError:
         values = np.concatenate(self._values)

@@ -65,7 +65,7 @@ def own_recipe(word: str, kinds: Mapping[str, str], noun: str) -> Recipe:
 def text_of(path: Path, requirement: str) -> str:
     """Read a text file. Raises `RecipeError`, with the `requirement` that failed, if it cannot be read."""
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as text:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as text:
             return text.read()
     except (OSError, UnicodeDecodeError) as problem:
         reason = reason_of(problem) if isinstance(problem, OSError) else "it is not UTF-8 text"

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from unblur.data.formats.any_format import open_table
-from unblur.data.formats.opening import data_suffix, open_data
+from unblur.data.formats.opening import data_suffix, open_data, read_parquet
 from unblur.data.formats.times import iso_dates
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, some
@@ -29,7 +29,14 @@ def read_side(path: str | Path) -> pl.DataFrame:
             opened.format in ("parquet", "arrow", "jsonl", "csv"),
             f"A table of items must be Parquet, Arrow, CSV or JSON lines; {file} is {opened.layout}. Write it as one of these.",
         )
-        table = opened.load(list(range(len(opened.names))))
+        try:
+            # A table is read whole, so it is bounded, as logs, which are read in batches, are not.
+            is_parquet = opened.format == "parquet"
+            table = read_parquet(stream) if is_parquet else opened.load(list(range(len(opened.names))))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
+            raise DataError(
+                f"A table of items must be of columns that can be read; {file}: {str(problem).splitlines()[0]}. Correct it."
+            ) from None
     if not opened.typed:
         table = table.with_columns(_read_as_values(column) for column in table.get_columns()[1:])
     DataError.unless(

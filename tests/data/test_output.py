@@ -24,7 +24,6 @@ from unblur.data.output import (
     GrowingFolder,
     OutputFile,
     OutputFolder,
-    replacing,
     sealed,
     table_format,
     unsealed,
@@ -325,7 +324,7 @@ def test_a_file_is_replaced_when_asked_and_through_a_link(tmp_path: Path) -> Non
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(ArtifactError, match="must be new"), OutputFile(tmp_path / "link").written():
         pytest.fail("something was written")
-    with replacing(tmp_path / "link") as stream:
+    with OutputFile(tmp_path / "link", overwrite=True).written() as stream:
         stream.write(b"second")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "a").read_text() == "second"
@@ -368,10 +367,12 @@ def test_the_next_command_removes_what_a_killed_one_left(tmp_path: Path) -> None
         aged(aside)
     aged(tmp_path / ".o.0123abcd.partial").joinpath("a.txt")
     (tmp_path / ".f.0123abcd.part").write_text("half")
-    aged(tmp_path / ".f.0123abcd.part")
+    os.mkfifo(tmp_path / ".f.4567cdef.part")  # whoever made it, it is not waited for
+    for name in ("0123abcd", "4567cdef"):
+        aged(tmp_path / f".f.{name}.part")
     (tmp_path / ".o.mine").write_text("kept")
     put(tmp_path / "o", "second thing", overwrite=True)
-    with replacing(tmp_path / "f") as stream:
+    with OutputFile(tmp_path / "f", overwrite=True).written() as stream:
         stream.write(b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".o.mine", "f", "o"]
 

@@ -92,10 +92,8 @@ def run(
         not check or (data is None and chosen.expected),
         f"--check needs published numbers; {reason}. Leave --check out.",
     )
-    place = None
-    if out is not None:
-        inputs = (file_of(recipe), data, checkpoints)
-        place = experiment.check_place(out, overwrite=overwrite, inputs=inputs)
+    inputs = (file_of(recipe), data, checkpoints)
+    place = None if out is None else experiment.check_place(out, overwrite=overwrite, inputs=inputs)
     with ProgressDisplay() as progress:
         context = Run(device, progress, checkpoints)
         outcome = experiment.outcome_of(chosen, context, data=data, seeds=seeds, workers=workers, notes=notes)

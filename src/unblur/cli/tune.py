@@ -146,10 +146,8 @@ def tune(
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
         terminal.notes(remarks)
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
-    place = None
-    if out is not None:
-        inputs = (file_of(recipe), data, params_file)
-        place = experiment.check_place(out, overwrite=overwrite, inputs=inputs)
+    inputs = (file_of(recipe), data, params_file)
+    place = None if out is None else experiment.check_place(out, overwrite=overwrite, inputs=inputs)
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     if not isinstance(store, Database):
         trials_place(store).checked()

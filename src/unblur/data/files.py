@@ -33,7 +33,7 @@ from unblur.data.formats.opening import (
 from unblur.data.formats.parts import SPLIT_PARTS
 from unblur.data.formats.text import lines_of
 from unblur.data.interactions import Interactions
-from unblur.data.output import replacing, write_parquet as write_parquet
+from unblur.data.output import OutputFile, write_parquet as write_parquet
 from unblur.data.vocabulary import Vocabulary, refuse_where
 from unblur.errors import DataError, about, nearest, some
 
@@ -183,7 +183,7 @@ def write(
         frame = frame.drop("weight")
     mark = delimiter or ("\t" if ending == ".tsv" else ",")
     _refuse_what_would_be_lost(data, frame, chosen, mark)
-    with replacing(target) as stream:
+    with OutputFile(target, overwrite=True).written() as stream:
         match chosen:
             case "npz":
                 sparse.save_npz(stream, data.matrix)

@@ -212,13 +212,6 @@ class OutputFile(_Output):
         _flush_names(target.parent)
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary stream whose content becomes the file at `path`, new or replaced, as `OutputFile.written` does."""
-    with OutputFile(path, overwrite=True).written() as stream:
-        yield stream
-
-
 def _check_regular(target: Path) -> None:
     ArtifactError.unless(
         not target.is_symlink() and (target.is_file() or not target.exists()),
@@ -379,10 +372,10 @@ def _check_folder(output: _Output, target: Path) -> None:
         target.is_dir() or not target.exists(),
         f"The output must be a folder; {output.path} is a file. Give another path.",
     )
-    read = [source for source in _given(output.inputs) if _is_within(source, target)]
+    contained = [source for source in _given(output.inputs) if _is_within(source, target)]
     ArtifactError.unless(
-        not read,
-        f"An output must not replace an input; {output.path} holds {some(map(str, read))}. Give another path.",
+        not contained,
+        f"An output must not replace an input; {output.path} holds {some(map(str, contained))}. Give another path.",
     )
 
 
@@ -403,10 +396,10 @@ def identity(path: Path) -> Identity:
     Another one can have the inode of one that has gone, but not its time as well; a rename changes neither.
     """
     try:
-        seen = path.stat()
+        status = path.stat()
     except (OSError, ValueError):  # a ValueError: its name holds a zero byte
         return None
-    return seen.st_dev, seen.st_ino, seen.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _files_in(folder: Path) -> set[str]:
@@ -449,7 +442,7 @@ def _try_writing(target: Path) -> None:
 
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
     """Write a table to a Parquet file (zstd), whole or not at all; an existing file is replaced."""
-    with replacing(path) as stream:
+    with OutputFile(path, overwrite=True).written() as stream:
         frame.write_parquet(stream, compression="zstd")
 
 
@@ -467,14 +460,13 @@ TABLE_FORMATS: dict[str, TableFormat] = {
 def table_format(path: str | Path, format: str | None = None) -> TableFormat:
     """Return the format for a table at `path`, which its name tells unless `format` does; raise `DataError` otherwise."""
     word = TABLE_FORMATS.get(Path(path).suffix.lower()) if format is None else format
-    for known in get_args(TableFormat):
-        if known == word:
-            return cast("TableFormat", known)
-    raise DataError(
+    DataError.unless(
+        word in get_args(TableFormat),
         Argument("out_format"),
         f" must be one of {', '.join(get_args(TableFormat))}, unless the file is named .parquet, .csv or .jsonl; saw "
         f"{Path(path).name if format is None else format!r}. Give one of these.",
     )
+    return cast("TableFormat", word)
 
 
 def write_tables(tables: Iterable[pl.DataFrame], stream: BinaryIO, format: TableFormat) -> int:
@@ -532,7 +524,7 @@ def locked(path: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         is_free = True

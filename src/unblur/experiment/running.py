@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any, Generic
 
 from unblur.data.formats.opening import open_regular
-from unblur.data.output import replacing, sealed, system_errors, unsealed
+from unblur.data.output import OutputFile, sealed, system_errors, unsealed
 from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Provenance, Report, Timings, with_expected
@@ -240,7 +240,7 @@ class KeptArms:
         self._results[arm] = prepared.to_plain(result)
         with system_errors(f"Results must be kept; {self._file.parent}"):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self._file) as stream:
+        with OutputFile(self._file, overwrite=True).written() as stream:
             stream.write(sealed({"schema": 1, "arms": self._results}))
         return result
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from unblur.data.files import read_labels, write
 from unblur.data.interactions import Interactions
-from unblur.data.output import MANIFEST, FolderKind, OutputFolder, replacing, write_tables
+from unblur.data.output import MANIFEST, FolderKind, OutputFile, OutputFolder, write_tables
 from unblur.data.vocabulary import Vocabulary
 from unblur.document.blocks import Document, Listing, Paragraph, Section
 from unblur.document.markdown import Markdown, as_markdown, code, code_block
@@ -136,7 +136,7 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     existing file is replaced. Returns the number of pairs; users without items are not in the file. Raises `DataError`
     if the folder does not exist.
     """
-    with replacing(path) as stream:
+    with OutputFile(path, overwrite=True).written() as stream:
         return write_tables(_tables(_with_pairs(batches)), stream, "parquet")
 
 

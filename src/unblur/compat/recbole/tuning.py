@@ -33,7 +33,7 @@ from unblur.compat.recbole.configuration import (
     whole,
 )
 from unblur.compat.recbole.running import LOG, device_of, logged, objective_function, prepared_for, result_of
-from unblur.data.output import replacing
+from unblur.data.output import OutputFile
 from unblur.errors import RecipeError, SpecError, nearest, some
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.recipe.library import text_of
@@ -414,7 +414,7 @@ class HyperTuning:
 
     def export_result(self, output_file: str | Path) -> None:
         """Write each trial to a text file: its validation result and, if it was tested, its test result."""
-        with replacing(output_file) as stream:
+        with OutputFile(output_file, overwrite=True).written() as stream:
             for params, result in self.params2result.items():
                 valid = result.get("best_valid_result", result["best_valid_score"])
                 text = f"{params}\nValid result:\n{_in_text(valid)}\n"

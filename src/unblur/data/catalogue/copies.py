@@ -27,7 +27,7 @@ from unblur.data.files import split_files
 from unblur.data.formats.opening import contents_of, is_file, is_folder
 from unblur.data.formats.parts import log_files
 from unblur.data.interactions import Interactions
-from unblur.data.output import FolderKind, OutputFolder, locked, replacing, sha256_of, system_errors
+from unblur.data.output import FolderKind, OutputFile, OutputFolder, locked, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, UnblurError, about, some
 from unblur.progress import Progress, ProgressEvent, silent
@@ -492,7 +492,10 @@ def _unpack(download: Download, archive: Path, folder: Path) -> None:
                 "changed; nothing was kept.",
             )
             for member, kept in download.members.items():
-                with opened.open(member) as packed, replacing(folder / kept) as stream:
+                with (
+                    opened.open(member) as packed,
+                    OutputFile(folder / kept, overwrite=True).written() as stream,
+                ):
                     shutil.copyfileobj(packed, stream)
     except UnblurError:
         raise

@@ -17,7 +17,7 @@ from unblur.data.formats.opening import open_regular, read_parquet
 from unblur.data.output import (
     GrowingFolder,
     Inputs,
-    replacing,
+    OutputFile,
     sealed,
     sha256_of,
     system_errors,
@@ -135,7 +135,7 @@ class Cache:
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Write files into the folder, each whole or not at all."""
         for name, content in contents.items():
-            with replacing(self.folder / name) as stream:
+            with OutputFile(self.folder / name, overwrite=True).written() as stream:
                 stream.write(content)
 
 

@@ -3,13 +3,19 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy import sparse
 
 from tests.cli.conftest import COLUMNS, Unblur
+from unblur.data.interactions import Interactions
+from unblur.models.linear.neighbours import ItemKNN
 
 
 @pytest.fixture
@@ -313,3 +319,37 @@ def test_pairs_may_have_a_header_where_the_log_has_none(unblur: Unblur, tmp_path
         pairs.write_text(content)
         result = unblur("recommend", model, "--histories", log, "--exclude", pairs, "--out", "-")
         assert pl.read_csv(io.StringIO(result.out))["item"].to_list() == [None, 11], result.err
+
+
+PEAK = """
+import resource, sys
+from unblur.cli.main import main
+print(main(sys.argv[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_lists_of_more_users_take_no_more_memory(tmp_path: Path) -> None:
+    """A hundred items each for 80,000 more users are eight million rows: 320 MB as arrays and a table."""
+    has_item = np.random.default_rng(0).random((500, 200)) < 0.1
+    ItemKNN().fit(Interactions.from_matrix(sparse.csr_array(has_item.astype(np.float32)))).save(
+        tmp_path / "model"
+    )
+    peaks = []
+    for n_users in (20_000, 100_000):
+        users = pl.int_range(2 * n_users, eager=True) // 2
+        pl.DataFrame({"user": users, "item": pl.Series([3, 150] * n_users)}).write_parquet(
+            tmp_path / "log.parquet"
+        )
+        words = "recommend model --histories log.parquet --k 100 --out lists.parquet --overwrite --quiet"
+        ran = subprocess.run(
+            [sys.executable, "-c", PEAK, *words.split()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        code, peak = ran.stdout.split()[-2:]
+        assert code == "0", ran.stderr
+        assert pl.scan_parquet(tmp_path / "lists.parquet").select(pl.len()).collect().item() == 100 * n_users
+        peaks.append(int(peak))
+    assert peaks[1] - peaks[0] < 160, peaks

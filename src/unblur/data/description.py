@@ -108,18 +108,25 @@ def describe(
     ]
     if times is not None and len(times):
         _describe_times(times, events, facts, doubts)
+    by_user, by_item = np.bincount(rows), np.bincount(columns)
+    del (
+        rows,
+        columns,
+        times,
+        values,
+    )  # of a hundred million events: the split by time, below, takes most memory
     data = Interactions.from_events(events, Meaning(), "last", (None, None), "raise")
     _describe_pairs(data, facts, doubts)
     if data.n_interactions < facts["rows"] and duplicates is None:
         # Events of a pair add up: what was seen and bought counts for both.
         needed["duplicates"] = "last" if meaning.event_weights is None else "sum"
-    for name, degrees in (("user", np.bincount(rows)), ("item", np.bincount(columns))):
+    for name, degrees in (("user", by_user), ("item", by_item)):
         facts[f"rows_of_{name}s"] = {
             "median": float(np.median(degrees)),
             "mean": float(degrees.mean()),
             "most": int(degrees.max()),
         }
-    _doubt_robots(np.bincount(rows), users, doubts, facts)
+    _doubt_robots(by_user, users, doubts, facts)
     if data.timestamps is not None:
         facts["split_by_time"] = _split_by_time(data)
     return Description(facts, tuple(doubts), needed)

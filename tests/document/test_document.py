@@ -7,7 +7,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
+from markdown_it import MarkdownIt
 
 from tests.document.tags import Tags
 from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table, number
@@ -178,7 +179,7 @@ def test_the_page_has_all_of_a_document_but_empty_sections() -> None:
     [
         ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)>"),
         ("`rm -rf`", "\\`rm -rf\\`"),
-        ("![](http://x) [a](b)", "![]\\(http://x) [a]\\(b)"),
+        ("![](http://x) [a](b)", "![\\](http://x) [a\\](b)"),
         ("AT&amp;T & co", "AT&amp;amp;T & co"),
         ("a\\b", "a\\\\b"),
         ("two\nlines\u2028or three", "two lines or three"),
@@ -208,3 +209,18 @@ def test_code_holds_any_text(text: str) -> None:
     fence = re.match("`+", block)
     assert fence
     assert block.count(fence.group()) == 2
+
+
+@given(st.text("[]()!:<>&;`\\|/ax1 \n"))
+@example("[x](javascript:alert(1))")
+@example("[x][a]")
+@example("[a]: x")
+@example("![a](b) <b> &amp; ``x``")
+def test_no_renderer_of_markdown_finds_a_link_or_a_tag_in_a_text(text: str) -> None:
+    blocks = (Paragraph(text), Listing((text, (Cell(text), text))), Table((text,), ((text,),), text))
+    written = as_markdown(Document("title", [Section("section", blocks)], text))
+    environment: dict[str, object] = {}
+    tokens = MarkdownIt("commonmark").enable("table").parse(written, environment)
+    kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block", "code_inline", "fence"}
+    assert not environment.get("references")

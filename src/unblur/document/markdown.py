@@ -21,8 +21,9 @@ def escaped(text: str) -> str:
     """Plain text as Markdown on one line: no tag, entity, code span or link comes of it."""
     if isinstance(text, Markdown):
         return text
-    literal = re.sub(r"[\\`]", r"\\\g<0>", one_line(text))
-    return re.sub(r"&(?=#?\w+;)", "&amp;", literal).replace("<", "&lt;").replace("](", "]\\(")
+    # Of brackets those that a place or another bracket follows: the others are no links, and read better as they are.
+    literal = re.sub(r"[\\`]|\](?=[(\[:])", r"\\\g<0>", one_line(text))
+    return re.sub(r"&(?=#?\w+;)", "&amp;", literal).replace("<", "&lt;")
 
 
 def code(text: str) -> Markdown:

@@ -16,7 +16,7 @@ from unblur.compat.recbole.configuration import configure, recipe_of
 from unblur.compat.recbole.tuning import read_params, space_of_params
 from unblur.compat.translation import translate
 from unblur.data.files import read, read_column
-from unblur.data.formats.events import event_weights_of
+from unblur.data.formats.weights import event_weights_of
 from unblur.data.intervals import Intervals
 from unblur.data.side import read_side, side_of
 from unblur.data.vocabulary import Vocabulary

@@ -166,6 +166,8 @@ class Fitted(Generic[S_co]):
 
     noun: ClassVar[str]
     """Its name in messages and in formats on disk."""
+    built: ClassVar[tuple[str, ...]] = ()
+    """Cached properties that are computed at once: arrays that do not fit fail when they are loaded, and not in a first thread."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
@@ -177,6 +179,8 @@ class Fitted(Generic[S_co]):
             array = getattr(self, entry.name) if "shape" in entry.metadata else None
             if array is not None:
                 _check(entry.name, array, entry.metadata, sizes, self.spec)
+        for name in self.built:
+            getattr(self, name)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -308,14 +308,10 @@ class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
 class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
     """Holds a DiffRec model, whose scores of random rows become items. Items that no training user had are never sampled."""
 
+    built: ClassVar[tuple[str, ...]] = ("model",)
     model_arrays: Weights = weights("model.")
     """The arrays of `model`."""
     item_counts: NDArray[np.int64] = learned("items", dtype="int64", values=COUNTS)
-
-    def __post_init__(self) -> None:
-        """Raises `ValueError` for arrays of the wrong shape."""
-        super().__post_init__()
-        self.model  # noqa: B018 - a cached property, built here so that bad arrays fail at load
 
     @cached_property
     def model(self) -> DiffRecRecommender:

@@ -390,6 +390,7 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
     are never sampled.
     """
 
+    built: ClassVar[tuple[str, ...]] = ("vae", "denoiser")
     vae_weights: Weights = weights("vae.")
     denoiser_weights: Weights = weights("denoiser.")
     """Empty without diffusion."""
@@ -413,7 +414,6 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
             )  # no batch is larger than the number of users
             if not ((self.privacy > least) & (self.privacy < np.iinfo(np.int32).max)).all():
                 raise ValueError(f"an accounting of privacy with {self.privacy.tolist()}")
-        self.vae, self.denoiser  # noqa: B018 - cached properties, built here so that bad weights fail at load
 
     @cached_property
     def vae(self) -> MultiVAENetwork:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -122,13 +122,9 @@ def frozen(blank: Callable[[], Network_co], weights: Weights) -> Network_co:
 class NetworkRecommender(Recommender[NetworkSpec_co], Generic[NetworkSpec_co, Network_co]):
     """A recommender that is a network, with its weights by name."""
 
+    built: ClassVar[tuple[str, ...]] = ("network",)
     weights: Weights = weights()
     """The weights of `blank`, as `nn.Module.state_dict` names them."""
-
-    def __post_init__(self) -> None:
-        """Raise `ValueError` for arrays that do not fit."""
-        super().__post_init__()
-        self.network  # noqa: B018 - built here and not in the first thread that scores
 
     @abstractmethod
     def blank(self) -> Network_co:

@@ -272,12 +272,15 @@ def main() -> None:
         print_rows(tables[name])
     if arguments.write is not None:
         arguments.write.mkdir(parents=True, exist_ok=True)
+        from unblur.data.output import OutputFile
+
         target = arguments.write / "benchmarks.json"
         known = json.loads(target.read_text()) if target.exists() else {}
         tables = {**known.get("rows", {}), **tables}
         machines = {**known.get("machines", {}), **dict.fromkeys(figures, machine())}
         joined = {**known, **figures, "machines": machines, "rows": tables}
-        target.write_text(json.dumps(joined, indent=1) + "\n")
+        with OutputFile(target, overwrite=True).written() as stream:  # it holds sections of other machines
+            stream.write((json.dumps(joined, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

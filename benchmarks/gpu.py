@@ -171,6 +171,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("torch sees no GPU; try the code with --device cpu --small.", file=sys.stderr)
         return 2
     from benchmarks.gpu_parts import Setting, measured_roof, run_part
+    from unblur.data.output import OutputFile
 
     asked.out.mkdir(parents=True, exist_ok=True)
     checkpoints = asked.checkpoints or asked.out / "checkpoints"
@@ -187,7 +188,8 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         found: dict[str, Any] = run_part(part, setting)
         complete = complete and found["complete"]
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        with OutputFile(file, overwrite=True).written() as stream:
+            stream.write((json.dumps(found, indent=1) + "\n").encode())
         state = "complete" if found["complete"] else "resumable: run the same command again"
         print(f"{part}: {state}, {time.perf_counter() - start:.1f} s", flush=True)
         for row in found["rows"]:

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import HERE
 from benchmarks.measuring import Row
 from unblur.data.catalogue.generation import generated
+from unblur.data.output import OutputFile
 from unblur.data.splits import hold_out_last
 from unblur.experiment.ranking import LISTS
 from unblur.experiment.recipe.library import load_recipe
@@ -537,7 +538,8 @@ def run_part(part: str, setting: Setting) -> dict[str, Any]:
         except OutOfTime:
             break
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(kept))
+        with OutputFile(file, overwrite=True).written() as stream:  # a kill half-way would cost all pieces
+            stream.write(json.dumps(kept).encode())
     return {
         "part": part,
         "complete": kept.keys() == PIECES[part].keys(),

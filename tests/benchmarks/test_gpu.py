@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu, gpu_parts
+from unblur.errors import ArtifactError
 
 WITHOUT = ("typer", "rich", "yaml", "optuna")
 """Dependencies of the base install that a machine with a GPU need not have."""
@@ -81,6 +83,24 @@ def test_a_part_that_is_out_of_time_is_resumed(tmp_path: Path, capsys: pytest.Ca
     whole = tmp_path / "whole"
     assert run("--part", "multvae-yelp", "--out", str(whole)) == 0
     assert resumed["rows"][:2] == evidence(whole, "multvae-yelp")["rows"][:2]
+
+
+def test_pieces_that_are_measured_outlive_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    roof = gpu_parts.Roof({"float32": 1.0, "bfloat16": 1.0}, 1.0)
+    setting = gpu_parts.Setting("cpu", True, tmp_path, time.perf_counter() + 60, roof, finish=True)
+    row = ("piece", "", "1", "")
+    monkeypatch.setitem(gpu_parts.PIECES, "two", {"first": lambda _: [row]})
+    gpu_parts.run_part("two", setting)
+    monkeypatch.setitem(gpu_parts.PIECES, "two", {"first": None, "second": lambda _: [row]})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactError, match="No space left"):
+        gpu_parts.run_part("two", setting)
+    assert json.loads((tmp_path / "pieces.json").read_text()) == {"first": [list(row)]}
 
 
 def test_a_training_that_is_out_of_time_is_measured_where_no_call_follows(tmp_path: Path) -> None:

@@ -488,7 +488,21 @@ def test_a_width_of_nothing_is_no_width(unblur: Unblur, monkeypatch: pytest.Monk
     assert "must be a shipped name" in unblur("run", "nothing/there").err
 
 
-def test_help_onto_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_onto_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        assert main(["--help"]) == 2
+        assert main([option]) == 2
+
+
+def test_notes_are_dim_and_the_head_of_an_error_is_bold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal.note("a note")
+    terminal.error("a reason")
+    assert (
+        capsys.readouterr().err == "\x1b[2ma note\x1b[0m\n\x1b[1;31merror: \x1b[0m\x1b[31ma reason\x1b[0m\n"
+    )

@@ -136,7 +136,7 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
-        print(f"unblur {unblur.__version__}")
+        print(f"unblur {unblur.__version__}", flush=True)
         raise typer.Exit
 
 

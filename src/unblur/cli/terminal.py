@@ -129,7 +129,7 @@ def error(text: str) -> None:
 def _say(text: str, colour: str, head: str = "") -> None:
     """Print a text as one line, long words of which are shortened, and the line as well if there are many."""
     words = shortened(visible(" ".join(map(shortened, text.split()))), _LONGEST_REMARK)
-    err().print(Text(head, style=f"bold {colour}").append(words, style=colour), soft_wrap=True)
+    err().print(Text.assemble((head, f"bold {colour}"), (words, colour)), soft_wrap=True)
 
 
 def in_document(**facts: Any) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
+from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
 from unblur.evaluation import metrics
 from unblur.evaluation.metrics import (
@@ -233,3 +234,24 @@ def test_cutoffs_metrics_and_popularity_that_do_not_fit_are_refused() -> None:
         per_user(positions, held_out, ("mean_popularity",), (2,))
     with pytest.raises(DataError, match="one count for each of 6 items"):
         per_user(positions, held_out, ("mean_popularity",), (2,), popularity=np.arange(5))
+
+
+def test_diversity_is_the_same_however_many_lists_are_added_up_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    has_item = random.random((300, 20)) < 0.3
+    train = Interactions.from_matrix(sparse.csr_array(has_item.astype(np.float32)))
+    lists = random.permuted(np.tile(np.arange(-2, 20, dtype=np.int32), (50, 1)), axis=1)[:, :5]
+    lists[lists < 0] = -1
+    cosines = (has_item.T.astype(float) @ has_item) / np.sqrt(
+        np.outer(train.item_degrees, train.item_degrees)
+    )
+    pairs = [
+        [1 - cosines[i, j] for n, i in enumerate(row) for j in row[:n] if min(i, j) >= 0] for row in lists
+    ]
+    expected = metrics.diversity(lists, train)
+    assert expected == pytest.approx([np.mean(distances) for distances in pairs])
+    for entries in (1, 2_000):
+        monkeypatch.setattr(metrics, "_ENTRIES_AT_ONCE", entries)
+        assert metrics.diversity(lists, train).tolist() == expected.tolist()

@@ -370,7 +370,9 @@ HEAD = 0.2
 """The share of the catalogue, most popular first, that is called head; the rest is tail. Chosen by hand, as for the long
 tail of an audit."""
 _LISTS_AT_ONCE = 256
-"""Number of lists that `diversity` adds up at a time: bounds the memory of sums as wide as the number of train users."""
+"""Number of lists that `diversity` adds up at a time, at most: more are no faster."""
+_ENTRIES_AT_ONCE = 2**24
+"""Entries of their sums, 200 MB: of a million train users one list alone has up to a million."""
 MEANINGS = {
     "coverage": "share of the catalogue that is in somebody's list (Ge et al., RecSys 2010)",
     "gini": "Gini coefficient of how often each item is in a list: 0 all alike, 1 one item (Fleder and Hosanagar, 2009)",
@@ -420,8 +422,13 @@ def diversity(positions: NDArray[np.int32], train: Interactions) -> NDArray[np.f
         np.zeros(len(positions)),
         np.where(filled, squared_norms[positions], 0.0).sum(axis=1),
     )
-    for start in range(0, len(positions), _LISTS_AT_ONCE):
-        rows = slice(start, start + _LISTS_AT_ONCE)
+    # The sums of a list have an entry for each user of its items, at most: blocks of so many are as long as lists allow.
+    entries = np.cumsum(np.where(filled, train.item_degrees[positions], 0).sum(axis=1))
+    start = 0
+    while start < len(positions):
+        room = _ENTRIES_AT_ONCE + (entries[start - 1] if start else 0)
+        stop = min(max(start + 1, int(np.searchsorted(entries, room))), start + _LISTS_AT_ONCE)
+        rows, start = slice(start, stop), stop
         list_index, slot_index = np.nonzero(filled[rows])
         items = positions[rows][list_index, slot_index]
         shape = (len(positions[rows]), train.n_items)

@@ -495,7 +495,7 @@ def test_a_request_that_takes_too_long_is_told_to_come_again(
 
 
 def test_a_new_model_in_the_folder_is_taken_and_a_damaged_one_is_refused_once(
-    client: Client, knn: Recommender, tmp_path: Path
+    client: Client, knn: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "model"
     knn.save(path)
@@ -524,6 +524,16 @@ def test_a_new_model_in_the_folder_is_taken_and_a_damaged_one_is_refused_once(
     time.sleep(1.5)  # longer than it takes to look again
     assert swaps() == {"taken": "1.0", "refused": "1.0"}
     assert lists(http, users=[{"history": HISTORY}], k=1)[0]["items"][0]["title"] == "New"
+    # One that the memory does not hold next to the present one is refused as well, and the next is taken.
+    with monkeypatch.context() as patch:
+        patch.setattr(Served, "load", lambda path, limits: np.empty(1 << 60))
+        knn.save(tmp_path / "large")
+        path.rename(tmp_path / "damaged")
+        (tmp_path / "large").rename(path)
+        wait_for({"taken": "1.0", "refused": "2.0"})
+    path.rename(tmp_path / "unloaded")
+    knn.with_side(pl.DataFrame({"item": knn.items.to_list(), "title": "Newer"})).save(path)
+    wait_for({"taken": "2.0", "refused": "2.0"})
 
 
 @pytest.mark.parametrize("threads", [1, 2])

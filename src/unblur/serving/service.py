@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request as HttpRequest
 from starlette.types import Receive, Scope, Send
 
 import unblur
-from unblur.errors import ArtifactError, UnblurError
+from unblur.errors import ArtifactError
 from unblur.saving.models import read_manifest
 from unblur.serving.answers import Served
 from unblur.serving.entrance import Entrance, Metrics, Tokens, error_body
@@ -159,10 +159,10 @@ class Service:
     # ---------------------------------------------------------------------------------------------- swapping
 
     async def swap(self) -> None:
-        """Take the model that is in the folder now; if it is damaged, the present one goes on answering."""
+        """Take the model that is in the folder now; if it cannot be loaded, the present one goes on answering."""
         try:
             served = await asyncio.to_thread(Served.load, self.path, self.limits)
-        except UnblurError as problem:
+        except Exception as problem:  # noqa: BLE001 - such as too little memory for two models at once
             self.metrics.swaps.labels("refused").inc()
             log.error("the model in %s is refused, the present one goes on: %s", self.path, problem)
             return
@@ -179,7 +179,10 @@ class Service:
             await asyncio.sleep(1.0)
             try:
                 digest = f"sha256:{read_manifest(self.path)['sha256']}"
-            except ArtifactError:  # between an old folder and the new one; what is damaged is said once
+            except (
+                ArtifactError,
+                OSError,
+            ):  # between an old folder and the new one; what is damaged is said once
                 continue
             if digest not in (self.served.digest, refused):
                 await self.swap()

@@ -319,6 +319,18 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str, ov
     assert os.path.samestat(os.lstat(place), before)
 
 
+def test_what_replaces_a_private_file_or_folder_is_as_private(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("before")
+    put(folder)
+    file.chmod(0o600)
+    folder.chmod(0o700)
+    with OutputFile(file, overwrite=True).written() as stream:
+        stream.write(b"after")
+    put(folder, "after", overwrite=True)
+    assert [path.stat().st_mode & 0o777 for path in (file, folder)] == [0o600, 0o700]
+
+
 def test_a_file_is_replaced_when_asked_and_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("first")
     (tmp_path / "link").symlink_to(tmp_path / "a")

@@ -204,6 +204,7 @@ class OutputFile(_Output):
                 with _kept_next_to(partial, target):
                     if self.overwrite:
                         _check_regular(target)
+                        _take_mode(partial, target)
                         partial.replace(target)
                     else:
                         _rename_to_new(partial, target)
@@ -335,6 +336,7 @@ class OutputFolder(_Output):
                 try:
                     target.rename(aside)
                     self._check_content(aside)  # under this name nobody adds to it
+                    _take_mode(partial, aside)
                     ArtifactError.unless(identity(aside) == earlier, "another process has replaced it")
                     partial.rename(target)
                 except BaseException:
@@ -497,6 +499,12 @@ def write_tables(tables: Iterable[pl.DataFrame], stream: BinaryIO, format: Table
 def _sibling(target: Path, purpose: str) -> Path:
     """A new hidden name next to `target`."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+def _take_mode(new: Path, earlier: Path) -> None:
+    """Let those read what is new who may read what it replaces, and nobody else."""
+    with suppress(FileNotFoundError):
+        shutil.copymode(earlier, new)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from unblur import experiment
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Split
 from unblur.errors import RecipeError
-from unblur.experiment import provenance, searching
+from unblur.experiment import provenance
 from unblur.experiment.ranking import PreparedSplit, RankingTask
 from unblur.experiment.reading import merged_moments
 from unblur.experiment.recipe.library import load_recipe, shipped
@@ -26,6 +26,7 @@ from unblur.progress import ProgressEvent
 from unblur.randomness import RNG, generator
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.spec import spec
+from unblur.tuning.engine import SearchRequest
 
 PROTOCOL = Protocol(cutoffs=(3, 5), metrics=("recall", "coverage"), resamples=200)
 
@@ -124,12 +125,13 @@ def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.
     ready = prepared(log, EASE())
     ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
 
-    def search(base: Any, space: Any, judge: Any, *args: Any, **kwargs: Any) -> Any:
-        samples = [split.train.n_interactions + split.held_out.n_interactions for split in judge._splits]
+    def run(request: SearchRequest[Any]) -> Any:
+        splits = cast("Any", request.judge)._splits
+        samples = [split.train.n_interactions + split.held_out.n_interactions for split in splits]
         assert samples == [ready.split.train.n_interactions]
         return SimpleNamespace(spec=EASE(ridge=3.0), notes=lambda: ("a search",))
 
-    monkeypatch.setattr(searching, "search", search)
+    monkeypatch.setattr(SearchRequest, "run", run)
     outcome = measure(ready)
     assert outcome.recipe.model == outcome.model.spec == EASE(ridge=3.0)
     assert outcome.report.provenance.spec["ridge"] == 3.0

@@ -47,8 +47,8 @@ CountOrZero: TypeAlias = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
 """A `Count`, or 0."""
 Rounds: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=1_000_000)]
 """What is done again and again: epochs, iterations, trainings. A million of a millisecond each take a quarter of an hour."""
-Steps: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=1000)]
-"""Steps of a process, each of which may evaluate a network: the thousand of Ho et al. (NeurIPS 2020). Ten thousand take half a minute a list."""
+Steps: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=10_000)]
+"""Steps of a process, with some numbers kept for each: ten times the thousand of Ho et al. (NeurIPS 2020)."""
 Depth: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=100)]
 """Layers one after the other: some times those of the deepest networks of this field."""
 Width: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=65_536)]

@@ -18,7 +18,7 @@ from scipy import sparse
 
 import unblur
 from tests.data.test_side import nested
-from tests.fuzz.saved import use
+from tests.fuzz import use
 from tests.guards.keep import BEFORE
 from tests.guards.schemas import kept
 from unblur.data.interactions import Interactions

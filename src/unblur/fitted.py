@@ -43,7 +43,9 @@ COUNTS = Values(
 )
 # Up to a thousandth: singular values, and entries of singular vectors, are rounded.
 SHARES = Values("from 0 to 1", lambda values, _: values.min(initial=0) >= 0 and values.max(initial=0) < 1.001)
-UNIT = Values("from −1 to 1", lambda values, _: np.abs(values).max(initial=0) < 1.001)
+UNIT = Values(
+    "from −1 to 1", lambda values, _: values.min(initial=0) > -1.001 and values.max(initial=0) < 1.001
+)
 SPECTRUM = Values(
     "from 1 to 0, the largest first",
     lambda values, n: SHARES.hold(values, n) and (values[1:] <= values[:-1]).all(),

@@ -168,7 +168,7 @@ def test_info_says_what_a_model_is(unblur: Unblur, model: Path) -> None:
         *("fingerprint of the data sha256:", "neighbours = 100", "needs histories over its items"),
     ):
         assert fact in words
-    manifest: dict[str, Any] = document(unblur, "info", model)
+    manifest: Any = document(unblur, "info", model)["model"]
     assert manifest["kind"] == "item-knn"
     assert manifest["items"]["size"] == 29
     assert manifest["provenance"]["n_users"] == 50

@@ -400,6 +400,9 @@ def test_nothing_that_is_printed_steers_a_terminal(capsys: pytest.CaptureFixture
         ("fit", "x.csv", "--min-rating", "\u202e\x1b[2J[/x]"),
         ("fit", "x.csv", "--min-rating", "9" * 100_000 + "x"),
         ("fit", "x.csv", "--out", "o", "--model", "y " * 100_000),
+        ("fit",),
+        ("fit", "x.csv", "--model", "ease"),
+        ("serve",),
     ],
 )
 def test_a_wrong_word_is_an_error_as_any_other(unblur: Unblur, words: tuple[str, ...]) -> None:

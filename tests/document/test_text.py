@@ -14,7 +14,7 @@ from unblur.document.blocks import Cell, Document, Listing, Paragraph, Section, 
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
 from unblur.document.plots import Axis, Dot, interval_plot
-from unblur.document.text import json_text, shell_line
+from unblur.document.text import json_text, shell_line, visible
 
 ANY = st.text(st.characters(exclude_categories=()))
 """Half of surrogate pairs among the letters, as in the name of a file that is not UTF-8."""
@@ -38,6 +38,12 @@ def test_pages_have_no_letter_that_cannot_be_seen_or_written(text: str) -> None:
     for page in (as_html(document), as_markdown(document)):
         assert page.encode()
         assert not {"\x1b", "\x9b", "\u202e", "\u2028", "\r", "\x00"} & set(page)
+
+
+def test_letters_that_join_words_and_pictures_are_kept() -> None:
+    for text in ("می‌خواهم", "👩‍💻", "Donau\xaddampfschiff"):
+        assert visible(text) == text
+    assert visible("a\u202eb\u200bc\x9b") == r"a\u202eb\u200bc\x9b"
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

@@ -18,9 +18,10 @@ from scipy import sparse
 
 import unblur
 from tests.data.test_side import nested
-from tests.fuzz import use
+from tests.fuzz.saved import use
 from tests.guards.keep import BEFORE
 from tests.guards.schemas import kept
+from unblur.cli.main import main
 from unblur.data.interactions import Interactions
 from unblur.data.output import MANIFEST, OutputFolder, sealed, sha256_of, unsealed
 from unblur.data.vocabulary import Vocabulary
@@ -242,6 +243,17 @@ def test_what_a_manifest_says_raises_nothing_that_is_not_ours(tmp_path: Path, ab
         with contextlib.suppress(ArtifactError):
             artifact.described(folder, artifact.read_manifest(folder))
             kept_reading(folder, {})
+
+
+def test_a_manifest_may_say_more_than_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of its own, under names of ours as well."""
+    folder = rewritten(
+        "models/ease", tmp_path / "model", provenance={"fit_seconds": 12, "read": "x"}, title="x", notes=1
+    )
+    assert unblur.load(folder).spec.kind == "ease"
+    assert main(["info", str(folder)]) == 0
+    assert main(["info", str(folder), "--json"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_table_of_any_number_of_settings_is_refused_in_a_few_words(tmp_path: Path) -> None:

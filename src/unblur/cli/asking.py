@@ -280,7 +280,7 @@ def info(model: ModelPath) -> None:
     from unblur.saving.models import described, read_manifest
 
     manifest = read_manifest(model)
-    print_table(Table(("", ""), list(described(model, manifest).items()), left=2), **manifest)
+    print_table(Table(("", ""), list(described(model, manifest).items()), left=2), model=manifest)
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,10 @@ def _exit_codes() -> Iterator[None]:
     except UnblurError as problem:
         terminal.error(str(problem))
     except _UsageError as problem:
-        if problem.message:  # a command without words has printed its help
+        # Empty for a command without words, which has printed its help.
+        if text := problem.format_message():
             place = problem.ctx.command_path if problem.ctx else "unblur"
-            terminal.error(f"{problem.format_message()} Try `{place} --help`.")
+            terminal.error(f"{text.rstrip('.')}. Try `{place} --help`.")
     except UnicodeEncodeError as problem:
         text = problem.object[max(problem.start - LONGEST // 2, 0) : problem.start + LONGEST // 2]
         terminal.error(f"Names and labels must be Unicode; {text!r} is not. Write it in UTF-8.")
@@ -112,9 +113,8 @@ def _exit_codes() -> Iterator[None]:
             "search, and the folder of --checkpoints"
         )
         raise typer.Exit(INTERRUPTED) from None
-    except (
-        BaseException
-    ) as problem:  # libraries have many types for what the system refuses, and Rust a panic
+    # Libraries have many types for what the system refuses, and Rust a panic.
+    except BaseException as problem:
         reason = next(iter(str(problem).splitlines()), "it ran out")
         if out_of_memory(problem):
             terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")

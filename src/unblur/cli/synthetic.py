@@ -132,21 +132,10 @@ def synthesize(
         f"written to {out}",
     )
     if holdout is not None:
-        real = out / "real"
-        print_lines(
-            "audit it: "
-            + shell_line(
-                *(
-                    "unblur",
-                    "audit",
-                    real / "train.parquet",
-                    out / "synthetic.parquet",
-                    "--holdout",
-                    real / "kept.parquet",
-                ),
-                *(() if items is None else ("--items", items)),
-            )
-        )
+        words = ["unblur", "audit", out / "real" / "train.parquet", out / "synthetic.parquet"]
+        words += ["--holdout", out / "real" / "kept.parquet"]
+        words += [] if items is None else ["--items", items]
+        print_lines(f"audit it: {shell_line(*words)}")
 
 
 @reads_data

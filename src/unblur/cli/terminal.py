@@ -32,6 +32,8 @@ FAILED = 1
 """The exit code if an expected number, a gate, a copy or a model failed; the others are in `main`."""
 _WIDTH = 140
 """Width in letters of a table that does not go to a terminal, chosen by hand."""
+_LONGEST_WORD = 5 * LONGEST
+"""Letters of a word in one: longer than most paths, which somebody may want to copy."""
 _LONGEST_REMARK = 20 * LONGEST
 """Letters of an error or a note: a screen full, twice as long as any that the library itself words."""
 
@@ -128,8 +130,9 @@ def error(text: str) -> None:
 
 def _say(text: str, colour: str, head: str = "") -> None:
     """Print a text as one line, long words of which are shortened, and the line as well if there are many."""
-    words = shortened(visible(" ".join(map(shortened, text.split()))), _LONGEST_REMARK)
-    err().print(Text.assemble((head, f"bold {colour}"), (words, colour)), soft_wrap=True)
+    words = (shortened(word, _LONGEST_WORD) for word in text.split())
+    line = shortened(visible(" ".join(words)), _LONGEST_REMARK)
+    err().print(Text.assemble((head, f"bold {colour}"), (line, colour)), soft_wrap=True)
 
 
 def in_document(**facts: Any) -> bool:

@@ -8,11 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 from unicodedata import category
 
+JOINERS = "\u00ad\u200c\u200d"
+"""Characters that cannot be seen and belong to words: hyphens where a word may break, and the joiners of Persian, Hindi and emoji."""
+
 
 def visible(text: str) -> str:
     """The text with characters that cannot be printed as escapes: they could steer a terminal, or hide what is said."""
     return "".join(
-        letter if letter.isprintable() or category(letter) == "Zs" else ascii(letter)[1:-1] for letter in text
+        letter
+        if letter.isprintable() or letter in JOINERS or category(letter) == "Zs"
+        else ascii(letter)[1:-1]
+        for letter in text
     )
 
 

@@ -325,14 +325,14 @@ def fitting_together(folder: str | Path, form: Format) -> Iterator[None]:
     """
     try:
         yield
-    except (ArtifactError, CapabilityError):
+    except (ArtifactError, CapabilityError, ImportError):
         raise
     except (Exception, pl.exceptions.PanicException) as problem:  # noqa: BLE001 - and polars' panics are no `Exception`
         CapabilityError.unless(
             not out_of_memory(problem),
             f"The machine must have enough memory for this {form.noun}; {folder} needs more. Free some, or use a larger one.",
         )
-        refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
+        refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})", problem)
 
 
 def writer(manifest: Mapping[str, Any]) -> str:
@@ -341,12 +341,12 @@ def writer(manifest: Mapping[str, Any]) -> str:
     return str(versions.get("unblur", "?")) if isinstance(versions, dict) else "?"
 
 
-def refuse(folder: str | Path, form: Format, seen: str) -> NoReturn:
+def refuse(folder: str | Path, form: Format, seen: str, cause: BaseException | None = None) -> NoReturn:
     """Raise the `ArtifactError` for a folder that is not as it was written."""
     raise ArtifactError(
         f"A saved {form.noun} must be whole and as it was written; in {folder}, {seen}. "
         f"Copy it again from its source, or save the {form.noun} again."
-    ) from None
+    ) from cause
 
 
 def _refuse_missing_manifest(folder: Path, form: Format, problem: OSError) -> NoReturn:

@@ -115,14 +115,13 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def _with_origin(manifest: Mapping[str, Any], path: str | Path, form: Format) -> dict[str, Any]:
-    """The manifest with a `provenance`, which is empty if it has none."""
+    """The manifest with a `provenance`, which is empty if it has none. Of entries that are read, those of another type are left out."""
     origin = manifest.get("provenance", {})
-    known = {"read": dict, "fit_seconds": float}
-    if not isinstance(origin, dict) or not all(
-        isinstance(origin.get(name, kind()), kind) for name, kind in known.items()
-    ):
+    if not isinstance(origin, dict):
         refuse(path, form, f"{MANIFEST} says of its data what no fit writes")
-    return {**manifest, "provenance": origin}
+    read = {"read": dict, "fit_seconds": float | int}
+    fitting = {name: value for name, value in origin.items() if isinstance(value, read.get(name, object))}
+    return {**manifest, "provenance": fitting}
 
 
 def described(path: str | Path, manifest: Mapping[str, Any]) -> dict[str, str]:

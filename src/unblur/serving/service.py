@@ -177,12 +177,10 @@ class Service:
         refused = ""
         while True:
             await asyncio.sleep(1.0)
+            # It may be between an old folder and the new one; what is damaged is said once.
             try:
                 digest = f"sha256:{read_manifest(self.path)['sha256']}"
-            except (
-                ArtifactError,
-                OSError,
-            ):  # between an old folder and the new one; what is damaged is said once
+            except (ArtifactError, OSError):
                 continue
             if digest not in (self.served.digest, refused):
                 await self.swap()

@@ -239,9 +239,8 @@ class _Log:
 
     def __init__(self, requested: RequestedColumns, meaning: Meaning) -> None:
         self._requested, self._meaning = requested, meaning
-        self._layout: _Layout | None = (
-            None  # of the first file; in the others the roles have the same columns
-        )
+        # Of the first file; in the others the roles have the same columns.
+        self._layout: _Layout | None = None
         self._weights: WeightColumn | None = None
         self._users, self._items = LabelColumn("user"), LabelColumn("item")
         self._times = TimeColumn(meaning.time_format, meaning.time_unit)

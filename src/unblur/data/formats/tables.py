@@ -57,9 +57,8 @@ class Opened:
 
     def load(self, positions: list[int]) -> pl.DataFrame:
         """Read the columns at these positions (ascending), under their names. Raises `DataError` for one name of two."""
-        nothing = pl.DataFrame(
-            {str(at): [] for at in positions}
-        )  # of a file without rows there are no batches
+        # Of a file without rows there are no batches.
+        nothing = pl.DataFrame({str(at): [] for at in positions})
         frame = pl.concat([*self.batches(positions)] or [nothing], how="vertical_relaxed")
         frame.columns = list(distinct([self.names[at] for at in positions]))
         return frame

@@ -417,10 +417,8 @@ class _Text(io.RawIOBase):
         self._waiting = b""  # the end of the last block, which may be the beginning of a delimiter
         # What stands before a quote that opens a field, and after one that closes it; two quotes within one are a letter.
         self._edges = np.frombuffer(f'\r\n"{separator}'.encode(), dtype=np.uint8)
-        self._before, self._closed = (
-            b"\n",
-            False,
-        )  # the last byte so far, and whether it is a quote that closes a field
+        # The last byte so far, and whether it is a quote that closes a field.
+        self._before, self._closed = b"\n", False
         self.n_quotes, self.in_turn, self._n_ends = 0, True, 0
 
     @property

@@ -109,12 +109,8 @@ def describe(
     if times is not None and len(times):
         _describe_times(times, events, facts, doubts)
     by_user, by_item = np.bincount(rows), np.bincount(columns)
-    del (
-        rows,
-        columns,
-        times,
-        values,
-    )  # of a hundred million events: the split by time, below, takes most memory
+    # Of a hundred million events: the split by time, below, takes most memory.
+    del rows, columns, times, values
     data = Interactions.from_events(events, Meaning(), "last", (None, None), "raise")
     _describe_pairs(data, facts, doubts)
     if data.n_interactions < facts["rows"] and duplicates is None:

@@ -174,3 +174,19 @@ def test_what_cannot_be_updated_says_what_to_do(
     result = unblur("fit", events, "--updatable", *COLUMNS, "--out", out)
     assert (result.code, out.exists()) == (2, False)
     assert "Leave --updatable out" in result.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_list_without_users_forgets_nobody(
+    unblur: Unblur, events: Path, fitted: Path, new: Path, tmp_path: Path, content: str
+) -> None:
+    """A daily job has days without requests."""
+    nobody, out, without = (tmp_path / name for name in ("nobody.txt", "out", "without"))
+    nobody.write_text(content)
+    words = ("update", fitted, "--log", events, "--add", new, *COLUMNS)
+    result = unblur(*words, "--forget", nobody, "--out", out)
+    assert result.code == 0, result.err
+    assert "0 users with 0 interactions forgotten" in result.out
+    assert unblur(*words, "--out", without).code == 0
+    provenance = [artifact.read_manifest(model)["provenance"]["train"] for model in (out, without)]
+    assert provenance[0] == provenance[1]

@@ -367,6 +367,7 @@ def test_a_quoted_comma_makes_no_second_column(text: str, labels: list[str] | No
         ),
         ("items.parquet", lambda path: pl.DataFrame({"item": [1.5]}).write_parquet(path), "no whole number"),
         ("items.parquet", lambda path: pl.DataFrame({"item": []}).write_parquet(path), "must have one"),
+        ("items.txt", lambda path: path.write_text("\n \n"), "must have one"),
     ],
 )
 def test_bad_lists_of_labels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import json
 from pathlib import Path
 
 import polars as pl
@@ -135,3 +136,53 @@ def test_a_table_of_items_is_read_as_a_log_is(content: bytes, message: str, tmp_
         read_side(tmp_path / "items.csv")
     (tmp_path / "items.csv.gz").write_bytes(gzip.compress(b"sku,name\na,x\n"))
     assert read_side(tmp_path / "items.csv.gz").rows() == [("a", "x")]
+
+
+def test_a_field_that_begins_in_a_late_line_is_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The beginning of a log tells its columns; a table of items is read whole, and every line has a say."""
+    rows = [
+        {"item": f"i{n}", "title": f"The title of {n}"} | ({"genre": "late"} if n >= 15_000 else {})
+        for n in range(20_000)
+    ]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = pl.DataFrame(
+        {
+            "item": [row["item"] for row in rows],
+            "title": [row["title"] for row in rows],
+            "genre": [row.get("genre") for row in rows],
+        }
+    )
+    assert read_side(tmp_path / "items.jsonl").equals(expected)
+    monkeypatch.setattr("unblur.data.formats.text._BLOCK_BYTES", 1 << 16)  # the same in many blocks
+    assert read_side(tmp_path / "items.jsonl").equals(expected)
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "items.csv", "items.tsv", "items.csv.gz"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("at", [0, 1, 30])
+def test_long_descriptions_are_read(name: str, quote: str, at: int, tmp_path: Path) -> None:
+    lines = ["x" * 3_000_000 if row == at else "short" for row in range(40)]
+    mark = "\t" if ".tsv" in name else ","
+    if name == "items.jsonl":
+        text = "".join(json.dumps({"item": f"i{n}", "about": line}) + "\n" for n, line in enumerate(lines))
+    else:
+        text = f"item{mark}about\n" + "".join(
+            f"i{n}{mark}{quote}{line}{quote}\n" for n, line in enumerate(lines)
+        )
+    content = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    assert read_side(tmp_path / name)["about"].to_list() == lines
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_a_line_of_a_table_beyond_any_description_is_refused(
+    quote: str, n_before: int, tmp_path: Path
+) -> None:
+    rows = "i,x\n" * n_before + f"a,{quote}{'x' * 40_000_000}{quote}\n"
+    (tmp_path / "items.csv").write_text("item,about\n" + rows)
+    with pytest.raises(DataError, match=r"shorter than 16,777,216 bytes; .* has a longer one") as refused:
+        read_side(tmp_path / "items.csv")
+    assert "adjacency" not in str(refused.value)

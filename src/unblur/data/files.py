@@ -68,15 +68,11 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
 def read_lines(path: str | Path) -> pl.Series:
     """The lines of a text file without blanks around them and without a byte order mark; empty lines are skipped.
 
-    Raises `DataError` for a file that is not UTF-8 text, or has no line.
+    Raises `DataError` for a file that is not UTF-8 text.
     """
-    file = Path(path)
-    with open_data(file) as stream:
+    with open_data(path) as stream:
         labels = [line.strip() for lines in lines_of(unpacked(stream)) for line in lines if line.strip()]
-    DataError.unless(
-        labels, f"A list of labels must have one; {file} has only empty lines. Write one per line."
-    )
-    return pl.Series("label", labels)
+    return pl.Series("label", labels, dtype=pl.String)
 
 
 def read_column(path: str | Path) -> pl.Series | None:
@@ -93,9 +89,8 @@ def read_column(path: str | Path) -> pl.Series | None:
             labels = labels_of(comparable(opened.load([0]).to_series(), "item"), "auto", "item", typed=True)[
                 0
             ]
-        DataError.unless(len(labels), f"A list of labels must have one; {file} has none. Write one a row.")
-        return labels
-    lines = read_lines(file)
+        return _filled(labels, file)
+    lines = _filled(read_lines(file), file)
     quoted = lines.str.contains(_QUOTED)
     if _BETWEEN_COLUMNS.search(lines[0]) and not quoted[0]:
         return None
@@ -121,9 +116,15 @@ def read_labels(path: str | Path) -> Vocabulary:
     They are integers if all of them are, else strings. Raises `DataError` for a file that is not UTF-8 text, has no label, or
     has one twice.
     """
-    lines = read_lines(path)
+    lines = _filled(read_lines(path), path)
     with about(str(path)):
         return Vocabulary(labels_of(lines, "auto", "item", typed=False)[0])
+
+
+def _filled(labels: pl.Series, path: str | Path) -> pl.Series:
+    """The labels. Raises `DataError` if there are none."""
+    DataError.unless(len(labels), f"A list of labels must have one; {path} has none. Write one per line.")
+    return labels
 
 
 def split_files(folder: Path) -> dict[str, Path]:

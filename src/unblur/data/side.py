@@ -24,7 +24,9 @@ def read_side(path: str | Path) -> pl.DataFrame:
     """
     file = Path(path)
     with open_data(file) as stream:
-        opened = open_table(stream, delimiter="\t" if data_suffix(file) == ".tsv" else ",", header=True)
+        opened = open_table(
+            stream, delimiter="\t" if data_suffix(file) == ".tsv" else ",", header=True, whole=True
+        )
         DataError.unless(
             opened.format in ("parquet", "arrow", "jsonl", "csv"),
             f"A table of items must be Parquet, Arrow, CSV or JSON lines; {file} is {opened.layout}. Write it as one of these.",

@@ -90,7 +90,7 @@ def _read_like(train: Interactions, data: Data, path: str | Path, progress: Prog
 
 
 def _users(path: Path, users: Vocabulary) -> list[Any]:
-    """The users of a text file, one a line, as labels of the log's type."""
+    """The users of a text file, one a line, as labels of the log's type; none if it has no lines."""
     words = read_lines(path).to_list()
     if users.kind == "str":
         return words

@@ -9,6 +9,8 @@ from typing import BinaryIO
 from unblur.data.formats.opening import FORMATS, FileFormat, guess_format, unpacked
 from unblur.data.formats.tables import Opened, open_arrow, open_matrix, open_pairs, open_parquet
 from unblur.data.formats.text import (
+    LONGEST_ROW,
+    SAMPLE_BYTES,
     is_adjacency,
     open_adjacency,
     open_delimited,
@@ -21,12 +23,11 @@ from unblur.errors import DataError, check_word
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
     "parquet": open_parquet,
     "arrow": open_arrow,
-    "jsonl": open_json_lines,
     "adjacency": open_adjacency,
     "npz": open_matrix,
     "npy": open_pairs,
 }
-"""Functions that open files of the formats that need no sample of lines."""
+"""Functions that open files of the formats that need neither a sample of lines nor a look at all of them."""
 
 
 def open_table(
@@ -36,10 +37,12 @@ def open_table(
     delimiter: str | None = None,
     header: bool | None = None,
     has_names: bool = False,
+    whole: bool = False,
 ) -> Opened:
     """Open a file; `format`, `delimiter` and `header` are those of `Interactions.read`.
 
-    `has_names` says that columns were named, so that the first line of a text is a header. Raises `DataError` for a file that is
+    `has_names` says that columns were named, so that the first line of a text is a header; `whole`, that all of a table will be
+    read at once, so that its lines may be long, and each has a say in the names of JSON lines. Raises `DataError` for a file that is
     empty, damaged or ambiguous.
     """
     DataError.unless(
@@ -54,7 +57,7 @@ def open_table(
         format = guess_format(stream, stream.read(4096)) or (None if is_plain else "csv")
     sample = None
     if format in (None, "csv", "recbole"):
-        sample = sample_of(stream)
+        sample = sample_of(stream, LONGEST_ROW if whole else SAMPLE_BYTES)
         # A header of RecBole's is told by itself, whatever the file is called.
         if sample.typed and is_plain:
             format = "recbole"
@@ -68,5 +71,7 @@ def open_table(
         format in ("jsonl", "adjacency") or stream is packed,
         f"A compressed file must hold text to be read; {stream.name} holds {format}. Unpack it first.",
     )
+    if format == "jsonl":
+        return open_json_lines(stream, whole=whole)
     stream.seek(0)
     return _WITHOUT_SAMPLE[format](stream)

@@ -22,6 +22,8 @@ from unblur.errors import Argument, DataError, some
 
 SAMPLE_BYTES = 1 << 18
 """The number of bytes from which the format of a text file is found: some thousands of lines, read in a millisecond."""
+LONGEST_ROW = 1 << 24
+"""Bytes of a line of a table that is read whole at most: the longest descriptions of items take a megabyte."""
 DELIMITERS = ("\t", "::", ",", ";", "|", " ")
 _STAND_IN = "\x1f"  # takes the place of a delimiter of several bytes; the "unit separator" of ASCII
 _TYPED = re.compile(r"^[^\t:]+:(?:token|float|token_seq|float_seq)$")
@@ -37,6 +39,8 @@ class Sample:
     """The number of blank lines before the first of them."""
     cut: bool
     """True if the first line, or the one below, is longer than the beginning that was read."""
+    n_bytes: int
+    """The number of bytes to which the beginning was read."""
 
     @property
     def typed(self) -> bool:
@@ -44,10 +48,10 @@ class Sample:
         return all(_TYPED.match(field) for field in self.lines[0].split("\t"))
 
 
-def sample_of(stream: BinaryIO) -> Sample:
-    """The first lines of a text file. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
+def sample_of(stream: BinaryIO, n_bytes: int = SAMPLE_BYTES) -> Sample:
+    """The first lines of a text file, so many bytes of them. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
     stream.seek(0)
-    start = stream.read(SAMPLE_BYTES)
+    start = stream.read(n_bytes)
     _refuse_zeros(start, 0, stream)
     complete = not stream.read(1)
     if not complete:
@@ -57,7 +61,7 @@ def sample_of(stream: BinaryIO) -> Sample:
     DataError.unless(
         filled, f"A file must hold data; {stream.name} has only blank lines. Write or copy it again."
     )
-    return Sample(filled, lines.index(filled[0]), not complete and len(filled) == 1)
+    return Sample(filled, lines.index(filled[0]), not complete and len(filled) == 1, n_bytes)
 
 
 def _refuse_zeros(content: bytes, place: int, stream: BinaryIO) -> None:
@@ -127,13 +131,10 @@ def _in_columns(
     header: bool,
 ) -> Opened:
     """A text file of these columns, below a header or from its first line on."""
-    DataError.unless(
-        not sample.cut,
-        f"A line of columns must be shorter than {SAMPLE_BYTES:,} bytes; {stream.name} begins with a longer one. If its lines are a "
-        "user and items each, pass ",
-        Argument("format", "adjacency"),
-        "; else it is damaged, or not a log: write it again.",
-    )
+    if sample.cut:
+        # Blanks are the marks of adjacency lists.
+        lists = (" If its lines are a user and items each, pass ", Argument("format", "adjacency"), ".")
+        raise DataError(*_too_long(stream, sample.n_bytes).args, *(lists if separator == " " else ()))
     DataError.unless(
         len(sample.lines) > header,
         f"A file must hold data; {stream.name} has a header and no rows. Write or copy it again.",
@@ -142,7 +143,15 @@ def _in_columns(
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
         return _columns(
-            stream, names, positions, separator, sample.skipped + header, format != "recbole", remarks
+            stream,
+            names,
+            positions,
+            separator,
+            sample.skipped + header,
+            format != "recbole",
+            # Rows of a log are short: a block of a megabyte, the parser's usual one, has thousands.
+            max(1 << 20, sample.n_bytes),
+            remarks,
         )
 
     rows = [_fields(line, separator) for line in sample.lines[header : header + _ROWS_LOOKED_AT]]
@@ -156,8 +165,8 @@ _ROWS_LOOKED_AT = 200  # as many lines as tell the delimiter
 _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks"}
 
 
-def open_json_lines(stream: BinaryIO) -> Opened:
-    """An object a line; its columns are the names in the first lines."""
+def open_json_lines(stream: BinaryIO, *, whole: bool = False) -> Opened:
+    """An object a line; its columns are the names in the first lines, or, if the `whole` file is looked at, in any line."""
 
     def table(lines: bytes) -> pl.DataFrame:
         try:
@@ -171,7 +180,9 @@ def open_json_lines(stream: BinaryIO) -> Opened:
             ) from None
 
     first = next(_blocks(stream, SAMPLE_BYTES), b"")
-    names = tuple(table(first).columns)
+    looked_at = _blocks(stream, _BLOCK_BYTES) if whole else [first]
+    # A dictionary keeps the order in which names appear.
+    names = tuple(dict.fromkeys(name for block in looked_at for name in table(block).columns))
     # Of two values of one name the parser takes one.
     written = json.loads(
         first.lstrip().split(b"\n")[0],
@@ -257,16 +268,20 @@ def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
     while block := stream.read(size):
         if not block.endswith(b"\n"):
             block += stream.readline(_LONGEST_LINE)
-            DataError.unless(
-                len(block) < _LONGEST_LINE,
-                f"A line must be shorter than {_LONGEST_LINE:,} bytes; {stream.name} has a longer one. It is damaged, or no text: "
-                "copy or write it again.",
-            )
+            if len(block) >= _LONGEST_LINE:
+                raise _too_long(stream, _LONGEST_LINE)
         _refuse_zeros(block, place, stream)
         content = block if place else block.removeprefix(codecs.BOM_UTF8)
         place += len(block)
         if content and not content.isspace():
             yield content
+
+
+def _too_long(stream: BinaryIO, n_bytes: int) -> DataError:
+    return DataError(
+        f"A line must be shorter than {n_bytes:,} bytes; {stream.name} has a longer one. Shorten it; if the file is damaged, or no "
+        "text, copy or write it again."
+    )
 
 
 def _decoded(content: bytes, stream: BinaryIO, n_before: int = 0, *, complete: bool = True) -> str:
@@ -290,6 +305,8 @@ def _lines(text: str) -> list[str]:
 def _fields(line: str, separator: str) -> list[str]:
     if len(separator) > 1 or '"' not in line:
         return line.split(separator)
+    # The default of 131,072 is for the whole process: it is raised, never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW))
     return next(csv.reader([line], delimiter=separator))
 
 
@@ -344,9 +361,12 @@ def _columns(
     separator: str,
     skip: int,
     quoted: bool,
+    block_bytes: int,
     remarks: list[str],
 ) -> Iterator[pl.DataFrame]:
-    """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as names."""
+    """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as names, and be shorter
+    than a block.
+    """
     import pyarrow
     from pyarrow import csv as arrow_csv
 
@@ -360,7 +380,7 @@ def _columns(
         nonlocal n_rows
         reader = arrow_csv.open_csv(
             text,
-            read_options=arrow_csv.ReadOptions(column_names=keys, skip_rows=skip),
+            read_options=arrow_csv.ReadOptions(column_names=keys, skip_rows=skip, block_size=block_bytes),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=mark, quote_char='"' if quoted else False, newlines_in_values=quoted
             ),
@@ -390,10 +410,8 @@ def _columns(
             yield ahead
     except pyarrow.ArrowInvalid as problem:
         seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
-        if "straddling" in seen and text.n_quotes:  # a row that is longer than a block of a megabyte
-            raise _unclosed(stream) from None
-        if "straddling" in seen:
-            seen = "a line is longer than a megabyte"
+        if "straddling" in seen:  # a row that is longer than a block: one line, or many in a quote
+            raise (_too_long(stream, block_bytes) if text.in_one_line else _unclosed(stream)) from None
         if "UTF8" in seen:
             for _ in lines_of(stream):  # its error names the line; pyarrow's does not
                 pass
@@ -420,6 +438,7 @@ class _Text(io.RawIOBase):
         # The last byte so far, and whether it is a quote that closes a field.
         self._before, self._closed = b"\n", False
         self.n_quotes, self.in_turn, self._n_ends = 0, True, 0
+        self.in_one_line = False  # whether a whole block is part of one line
 
     @property
     def n_lines(self) -> int:
@@ -435,6 +454,7 @@ class _Text(io.RawIOBase):
         self._place += len(content)
         if self._place == len(content):
             content = content.removeprefix(codecs.BOM_UTF8)
+        self.in_one_line |= len(content) == size and not (b"\n" in content or b"\r" in content)
         self._follow_quotes(content)
         return self._with_short_delimiters(content, size) if self._long else content
 

@@ -90,7 +90,13 @@ def test_a_folder_with_files_of_the_same_names_is_somebody_elses(tmp_path: Path)
         put(tmp_path / "o", overwrite=True)
 
 
-@pytest.mark.parametrize("damage", [None, b"{", b"[1]"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(None, b"{", b"[1]"),
+        *(b'{"format": "unblur-thing", "files": %s}' % files for files in (b"5", b"null", b"false")),
+    ],
+)
 def test_a_folder_of_an_earlier_version_or_with_a_damaged_manifest_is_replaced(
     tmp_path: Path, damage: bytes | None
 ) -> None:
@@ -297,6 +303,69 @@ def test_a_place_that_takes_no_files_is_refused_before_anything_is_computed(plac
             written.checked()
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_refused_before_anything_is_computed(
+    tmp_path: Path, name: str
+) -> None:
+    outputs = (
+        OutputFile(tmp_path / name),
+        OutputFolder(tmp_path / name, THING),
+        GrowingFolder(tmp_path / name, "a.txt", "Things must be kept in a folder"),
+    )
+    for written in outputs:
+        with pytest.raises(ArtifactError, match=r"; .*(null byte|surrogates not allowed)\. Make room"):
+            written.checked()
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------- faults during the work
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (lambda path: pl.DataFrame({"a": [1]}).select("b"), pl.exceptions.ColumnNotFoundError),
+        (lambda path: (path / "input").read_bytes(), FileNotFoundError),
+        (lambda path: pl.read_csv(path / "input"), FileNotFoundError),
+        (lambda path: path.read_bytes(), IsADirectoryError),
+    ],
+)
+def test_a_fault_of_what_is_to_be_written_is_not_one_of_the_place(
+    tmp_path: Path, fault: Callable[[Path], object], kind: type[Exception]
+) -> None:
+    for written in (OutputFile(tmp_path / "o"), OutputFolder(tmp_path / "o", THING)):
+        with pytest.raises(kind), written.written():
+            fault(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", ["write_parquet", "write_csv", "write_ndjson", "write_ipc"])
+def test_a_full_disk_under_a_table_is_a_fault_of_the_place(tmp_path: Path, write: str) -> None:
+    for written in (OutputFile(tmp_path / "o"), OutputFolder(tmp_path / "o", THING)):
+        with (
+            pytest.raises(ArtifactError, match=r"written whole; .*No space left on device.*Make room"),
+            written.written(),
+            Path("/dev/full").open("wb", buffering=0) as full,
+        ):
+            getattr(pl.DataFrame({"a": range(9)}), write)(full)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_under_an_array_is_a_fault_of_the_place(tmp_path: Path) -> None:
+    """numpy's error has neither the system's number nor a name when a part of the array was written."""
+    with pytest.raises(ArtifactError, match=r"496 written\. Make room"), OutputFile(tmp_path / "o").written():
+        raise OSError("99999 requested and 496 written")
+
+
+def test_a_folder_that_goes_meanwhile_is_a_fault_of_the_place(tmp_path: Path) -> None:
+    with (  # noqa: PT012
+        pytest.raises(ArtifactError, match=r"written whole; .*; No such file"),
+        OutputFolder(tmp_path / "o", THING).written() as folder,
+    ):
+        folder.rmdir()
+        (folder / "a.txt").write_text("thing")
+
+
 # ------------------------------------------------------------------------------------------------------------ files
 
 
@@ -432,7 +501,7 @@ def test_a_kill_at_a_rename_loses_nothing(tmp_path: Path, rename: int) -> None:
 
 TRIED = """
 import os, signal, sys
-from unblur.data.output import check_file
+from unblur.data.output import OutputFile
 
 calls = []
 def dying(event, arguments):
@@ -441,14 +510,45 @@ def dying(event, arguments):
         if len(calls) == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(dying)
-check_file(sys.argv[1] + "/a.txt")
+OutputFile(sys.argv[1] + "/a.txt").checked()
 """
 
 
 @pytest.mark.parametrize("event", [1, 2])
 def test_a_kill_while_a_place_is_looked_at_leaves_nothing(tmp_path: Path, event: int) -> None:
-    subprocess.run([sys.executable, "-c", TRIED, tmp_path, str(event)], check=False)
+    ended = subprocess.run([sys.executable, "-c", TRIED, tmp_path, str(event)], check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_in_use_until_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    used = []
+
+    def rename(partial: Path, target: Path) -> None:
+        used.append(output.in_use(partial))
+        partial.rename(target)
+
+    monkeypatch.setattr(output.os, "link", rename)
+    monkeypatch.setattr(output.Path, "replace", rename)
+    with OutputFile(tmp_path / "o", overwrite=overwrite).written() as stream:
+        stream.write(b"whole")
+    assert used == [True]
+    assert (tmp_path / "o").read_bytes() == b"whole"
+
+
+def test_the_lock_of_what_was_just_begun_is_left_to_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(output, "in_use", lambda path: asked.append(path.name) or True)
+    for name in ("0123abcd", "4567cdef"):
+        (tmp_path / f".o.{name}.part").touch()
+    aged(tmp_path / ".o.0123abcd.part")
+    OutputFile(tmp_path / "o").checked()
+    assert asked == [".o.0123abcd.part"]
 
 
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ meanwhile is raised as an `ArtifactError` by `system_errors`.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,16 +42,28 @@ MANIFEST = "manifest.json"
 
 _ELSEWHERE = "Make room, or give another path."
 
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""The numbers of what the system refuses to those who write, whatever they write."""
+
 
 @contextmanager
-def system_errors(must_hold: str, advice: str = _ELSEWHERE) -> Iterator[None]:
+def system_errors(must_hold: str, advice: str = _ELSEWHERE, *, partial: Path | None = None) -> Iterator[None]:
     """Raise what the system refuses inside (a full disk, a folder that is read-only) as an `ArtifactError`.
 
-    Its message is what must hold, the system's reason and the advice.
+    Its message is what must hold, the system's reason and the advice. With the file or folder `partial` that is being
+    written, other errors pass as they are: that an input is missing is no fault of the output.
     """
     try:
         yield
-    except (OSError, pl.exceptions.PolarsError) as problem:  # polars has an error of its own for a full disk
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        # polars has an error of its own for a full disk, with the number in its text; numpy's has neither number nor name.
+        told = re.search(r"\(os error (\d+)\)", str(problem))
+        number = int(told[1]) if told else getattr(problem, "errno", None)
+        if number not in _OF_WRITING and not (
+            isinstance(problem, OSError)
+            and (partial is None or number is None or Path(str(problem.filename)).is_relative_to(partial))
+        ):
+            raise
         raise ArtifactError(f"{must_hold}; {reason_of(problem)}. {advice}") from problem
 
 
@@ -125,9 +137,12 @@ class _Output:
 
         What killed writes left there is removed, and an earlier folder that they had moved away is put back.
         """
-        target = Path(os.path.realpath(self.path))
-        _remove_leftovers(target)
         with system_errors(f"The output must be in a folder that can be written to; {self.path}"):
+            try:
+                target = Path(os.path.realpath(self.path))
+            except ValueError as problem:  # a zero byte, or half of a letter
+                raise OSError(errno.EINVAL, str(problem)) from None
+            _remove_leftovers(target)
             ArtifactError.unless(
                 str(self.path) != "-", "The output must be a path; saw -, which is stdout. Give another one."
             )
@@ -196,11 +211,14 @@ class OutputFile(_Output):
         target = self.target or cast("Path", self.checked().target)
         partial = _sibling(target, "part")
         try:
-            with system_errors(f"A file must be written whole; {self.path}"):
-                with partial.open("xb") as stream, locked(partial):
-                    yield stream
-                    stream.flush()
-                    os.fsync(stream.fileno())
+            with (
+                system_errors(f"A file must be written whole; {self.path}", partial=partial),
+                partial.open("xb") as stream,
+                locked(partial),
+            ):
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
                 with _kept_next_to(partial, target):
                     if self.overwrite:
                         _check_regular(target)
@@ -250,7 +268,7 @@ class FolderKind:
 
     def own_files(self, folder: Path) -> set[str]:
         """The relative names of the files in a folder that belong to it; none for any other folder."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):  # a TypeError: its files are no list
             with open_regular(folder / MANIFEST) as stream:
                 manifest = unsealed(stream.read())
             if manifest.get("format") == self.name:
@@ -308,21 +326,22 @@ class OutputFolder(_Output):
         place = self if self.target else self.checked()
         target = cast("Path", place.target)
         partial = _sibling(target, "partial")
+        rule = (
+            f"The output folder must be written whole; {self.path}",
+            f"Nothing was left behind. {_ELSEWHERE}",
+        )
         try:
-            with system_errors(
-                f"The output folder must be written whole; {self.path}",
-                f"Nothing was left behind. {_ELSEWHERE}",
-            ):
+            with system_errors(*rule):
                 partial.mkdir(parents=True)
-                with locked(partial):
-                    yield partial
-                    if not (partial / MANIFEST).exists():
-                        listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
-                        (partial / MANIFEST).write_bytes(sealed(listing))
-                    for entry in (*partial.rglob("*"), partial):
-                        _flush(entry)
-                    with _kept_next_to(partial, target):
-                        self._put(partial, target, place.earlier)
+            with system_errors(*rule, partial=partial), locked(partial):
+                yield partial
+                if not (partial / MANIFEST).exists():
+                    listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
+                    (partial / MANIFEST).write_bytes(sealed(listing))
+                for entry in (*partial.rglob("*"), partial):
+                    _flush(entry)
+                with _kept_next_to(partial, target):
+                    self._put(partial, target, place.earlier)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -527,11 +546,6 @@ def _kept_next_to(partial: Path, target: Path) -> Iterator[None]:
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of a file or folder, by which other processes see that it is in use; false if another one has it."""
-    if sys.platform == "win32":
-        yield False
-        return
-    import fcntl
-
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -573,7 +587,8 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what killed writes of `target` left, and put an earlier folder back that had no successor yet."""
     for leftover in leftovers(target):
         with suppress(OSError):
-            if in_use(leftover) or time.time() - leftover.stat().st_mtime < _SETTLED_SECONDS:
+            # The age first: the lock of a new one is its writer's to take.
+            if time.time() - leftover.stat().st_mtime < _SETTLED_SECONDS or in_use(leftover):
                 continue
             if leftover.suffix == ".earlier" and not target.exists():
                 leftover.rename(target)
@@ -590,9 +605,7 @@ def _flush_names(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file or, on POSIX, the entries of a folder to disk."""
-    if os.name != "posix" and path.is_dir():
-        return
+    """Flush a file or the entries of a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -48,7 +48,7 @@ class Style:
     """No progress and no notes on stderr; errors remain."""
     debug: bool = False
     """Tracebacks of errors."""
-    taken: bool = False
+    has_output: bool = False
     """Stdout holds what the command has written, and nothing else."""
     document: dict[str, Any] = field(default_factory=dict)
     """What the document has so far."""
@@ -168,7 +168,7 @@ def print_table(table: Table, title: str = "", **facts: Any) -> None:
 
 def print_lines(*lines: str, **facts: Any) -> None:
     """Print plain lines without wrapping them; `facts` are what they say, for the JSON document."""
-    if style.taken:
+    if style.has_output:
         note(*lines)
         return
     if in_document(**facts):
@@ -217,7 +217,7 @@ def output_place(path: Path, *, overwrite: bool, inputs: Inputs = ()) -> OutputF
 def output(place: OutputFile) -> Iterator[BinaryIO]:
     """A binary stream to a file, whole or not at all, or to stdout."""
     if is_stdout(place.path):
-        style.json, style.taken = False, True
+        style.json, style.has_output = False, True
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:

@@ -164,7 +164,7 @@ def tune(
             include_base=params_file is None,
         )
         if dry_run:
-            left = request.remaining()
+            remaining = request.remaining()
         else:
             study = request.run()
             outcome = experiment.measure(
@@ -176,7 +176,7 @@ def tune(
             )
     if dry_run:
         print_plan(
-            [Workload(base.model.kind, base.model, 1, left)],
+            [Workload(base.model.kind, base.model, 1, remaining)],
             prepared.learned_from,
             device,
             k=max(base.protocol.cutoffs),

@@ -57,8 +57,8 @@ def system_errors(must_hold: str, advice: str = _ELSEWHERE, *, partial: Path | N
         yield
     except (OSError, pl.exceptions.PolarsError) as problem:
         # polars has an error of its own for a full disk, with the number in its text; numpy's has neither number nor name.
-        told = re.search(r"\(os error (\d+)\)", str(problem))
-        number = int(told[1]) if told else getattr(problem, "errno", None)
+        in_text = re.search(r"\(os error (\d+)\)", str(problem))
+        number = int(in_text[1]) if in_text else getattr(problem, "errno", None)
         if number not in _OF_WRITING and not (
             isinstance(problem, OSError)
             and (partial is None or number is None or Path(str(problem.filename)).is_relative_to(partial))

@@ -311,14 +311,14 @@ class _Log:
         if self._meaning.on_null == "drop":
             events = events.with_columns(cs.float().fill_nan(None))
         n_events = len(events)
-        kept = np.arange(self._n_events, self._n_events + n_events)
+        numbers = np.arange(self._n_events, self._n_events + n_events)
 
         def keep(mask: NDArray[np.bool_]) -> None:
-            nonlocal events, kept
+            nonlocal events, numbers
             if not mask.all():
-                events, kept = events.filter(mask), kept[mask]
+                events, numbers = events.filter(mask), numbers[mask]
 
-        with rows_named(lambda at: self._name(int(kept[at]))):
+        with rows_named(lambda at: self._name(int(numbers[at]))):
             if self._has_lists:  # before weights and times, which a basket that is missing lacks as well
                 keep(self._present(events["item"]))
             if (weights := self._weights) is not None:
@@ -336,10 +336,10 @@ class _Log:
                 self._times.add(events["timestamp"])
             self._users.add(events["user"])
             self._items.add(events["item"])
-        if not self._kept and len(kept) < n_events:
+        if not self._kept and len(numbers) < n_events:
             self._kept.append(np.arange(self._n_events))
         if self._kept:
-            self._kept.append(kept)
+            self._kept.append(numbers)
         self._n_events += n_events
 
     def _in_events(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -401,16 +401,16 @@ class _Log:
         layout = self._layout
         assert layout is not None  # a log has a file
         opened = layout.opened
-        kept = np.concatenate(self._kept) if self._kept else None
+        numbers = np.concatenate(self._kept) if self._kept else None
         self._kept.clear()
 
         def name(event: int) -> str:
-            return self._name(event if kept is None else int(kept[event]))
+            return self._name(event if numbers is None else int(numbers[event]))
 
         columns: dict[str, Any] = {}
         remarks: list[str] = []
         source, times, per_second = self._subject(path), "", None
-        missing = np.zeros(self._n_events if kept is None else len(kept), dtype=bool)
+        missing = np.zeros(self._n_events if numbers is None else len(numbers), dtype=bool)
         with about(source), rows_named(name):
             for labels in (self._users, self._items):
                 is_typed = opened.typed and layout.positions[labels.role] < len(opened.names)
@@ -427,8 +427,8 @@ class _Log:
                 columns["weights"] = weights
             if "timestamp" in layout.positions:
                 columns["timestamps"], times, per_second = self._times.values()
-            if kept is not None or missing.any():
-                columns["order"] = np.arange(len(missing)) if kept is None else kept
+            if numbers is not None or missing.any():
+                columns["order"] = np.arange(len(missing)) if numbers is None else numbers
             if missing.any():
                 self._n_nulls += int(missing.sum())
                 columns = {

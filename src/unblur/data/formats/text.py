@@ -184,12 +184,12 @@ def open_json_lines(stream: BinaryIO, *, whole: bool = False) -> Opened:
     # A dictionary keeps the order in which names appear.
     names = tuple(dict.fromkeys(name for block in looked_at for name in table(block).columns))
     # Of two values of one name the parser takes one.
-    written = json.loads(
+    first_names = json.loads(
         first.lstrip().split(b"\n")[0],
         object_pairs_hook=lambda pairs: [name for name, _ in pairs],
         parse_int=str,
     )
-    distinct(written)
+    distinct(first_names)
     remarks: list[str] = []
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:

@@ -209,13 +209,13 @@ def _unit_of(times: NDArray[np.int64]) -> str | None:
     for unit, (start, end) in _EPOCHS.items():
         if high >= start and low < end and (within := (times >= start) & (times < end)).any():
             first[unit] = int(np.argmax(within))
-    seen: list[object] = []
+    examples: list[object] = []
     for unit, at in list(first.items())[:2]:
-        seen += [" and " if seen else "", str(times[at]), " in ", Row(at), f" ({unit} since 1970)"]
+        examples += [" and " if examples else "", str(times[at]), " in ", Row(at), f" ({unit} since 1970)"]
     DataError.unless(
         len(first) <= 1,
         "Timestamps must be in one unit; saw ",
-        *seen,
+        *examples,
         ". Convert them, or pass ",
         Argument("timestamp", IGNORE),
         ".",
